@@ -1,0 +1,62 @@
+# Everything runs in .venv, which the first target that needs it sets up. Needs Python 3.11 or newer.
+PYTHON ?= python3
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.PHONY: help run test check bench differential wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make run     two hubs, a repeater and a simulated building; shows events as they arrive; Ctrl-C stops all"
+	@echo "make test    every test"
+	@echo "make check   ruff (lint and format) and mypy --strict"
+	@echo "make bench   measure, and compare with nats-server and mosquitto (Debian packages); takes a while"
+	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
+	@echo "make wheel   build the wheel and check it in a fresh environment"
+	@echo "make clean   remove .venv and what was built"
+
+run: .venv/.run
+	@exec $(BIN)/ces demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.run
+	$(BIN)/python -m benchmarks
+
+differential: .venv/.test
+	$(BIN)/python -m tests.differential 1000000 $$RANDOM
+
+wheel: .venv/.dev
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python tests/check_wheel.py dist/*.whl
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+# An editable install: edits take effect at once, and twistd sees the plugin (setup.cfg says how). By PEP 517, since
+# an old pip would otherwise run setup.py with whatever setuptools there is.
+.venv/.run: setup.cfg | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --use-pep517 --editable .
+	@touch $@
+
+.venv/.test: setup.cfg | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --use-pep517 --editable '.[test]'
+	@touch $@ .venv/.run
+
+.venv/.dev: setup.cfg | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --use-pep517 --editable '.[test,dev]'
+	@touch $@ .venv/.test .venv/.run
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "CES needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "This Python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,16 @@
+"""The Central Event System: a hub, a repeater and a messenger that carry room events over WebSocket links.
+
+The floors, each of which imports only those above it in this list (``tests/test_floors.py`` checks it)::
+
+    ces.model                              what an event, a record, a frame and a route are; pure
+    ces.link, ces.ops                      one WebSocket link, either end; status, metrics and logging
+    ces.hub, ces.repeater, ces.messenger   the three roles
+    ces.tap, ces.cli                       twistd options and services; the ``ces`` command
+
+The reactor enters at the last floor and is an argument everywhere above it in the list; nothing holds
+module-level state. The wire is described in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+__version__ = "1.0.0"

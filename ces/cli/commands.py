@@ -1,0 +1,87 @@
+"""The commands at a hub: watch its events, send one, simulate a building.
+
+Owns what they do; the messenger owns the link, and its log tells the screen when there is none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+
+from ces.cli.building import Building
+from ces.cli.running import Reactor, Stopping
+from ces.cli.screen import Screen
+from ces.cli.simulation import Simulation
+from ces.messenger import Messenger, State, TimedOut, Unconfirmed, send_once
+from ces.model.event import Event, EventError
+
+__all__ = ["send", "simulate", "watch"]
+
+_REPORT: Final = 10.0  # seconds between two lines of `simulate`
+_FLUSH: Final = 2.0  # seconds in which a last event may still leave
+
+
+async def watch(
+    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, rooms: Sequence[str], as_json: bool
+) -> int:
+    """Show the events of the rooms until asked to stop; with `as_json` each as it came, one a line."""
+    messenger = Messenger(hub, rooms=rooms, reactor=reactor)
+    screen.reader_left = stopping.request
+
+    def arrived(room: bytes, event: bytes) -> None:
+        if as_json:
+            screen.line(event.decode("utf-8", "replace"))
+            return
+        try:
+            screen.event(Event.from_json(event), room.decode("utf-8", "replace"))
+        except EventError as error:
+            screen.note(f"an event for room {room.decode('utf-8', 'replace')!r} is not a v2 event: {error}")
+
+    def told(state: State) -> None:
+        if state is State.CONNECTED:
+            screen.note(f"connected to {messenger.address}")
+
+    messenger.on_record(arrived)
+    messenger.on_state(told)
+    messenger.connect()
+    await stopping.within(None)
+    await messenger.close()
+    return 0
+
+
+async def send(
+    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, event: Event, timeout: float
+) -> int:
+    """Hand one event to the hub; 1 when that has not succeeded within `timeout` seconds."""
+    try:
+        await stopping.cancels(send_once(hub, event, reactor=reactor, timeout=timeout))
+    except CancelledError:
+        return 1
+    except TimedOut as error:
+        screen.note(f"the event was not sent: {error}")
+        return 1
+    except (Unconfirmed, ValueError) as error:
+        screen.note(str(error))
+        return 1
+    return 0
+
+
+async def simulate(
+    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, name: str, rooms: int, rate: float
+) -> int:
+    """Put a building on the air until asked to stop."""
+    building = Building(name, rooms, rng=random.Random(), rate=rate)
+    messengers = {room: Messenger(hub, reactor=reactor) for room in building.rooms}
+    simulation = Simulation(building, messengers, reactor)
+    first, last = building.rooms[0], building.rooms[-1]
+    screen.line(f"Building {name}: {rooms} rooms, {first} to {last}. Ctrl-C stops it.")
+    simulation.start()
+    while not await stopping.within(_REPORT):
+        screen.line(simulation.summary())
+    await simulation.pause(_FLUSH)
+    screen.line(simulation.summary())
+    await simulation.close()
+    return 0

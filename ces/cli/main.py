@@ -1,0 +1,199 @@
+"""The `ces` command line: reads arguments, then runs one command on the reactor.
+
+    ces demo      [--seconds N]
+    ces watch     [--hub URL] [--json] [ROOM ...]
+    ces send      [--hub URL] [--tag T ...] [--user U] [--timeout S] ROOM-or-DEVICE KEY VALUE
+    ces simulate  [--hub URL] [--rooms N] [--building NAME] [--rate X]
+
+Exit status: 0 done, 1 it did not work (one sentence on standard error says why), 2 the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import ces
+from ces.model.address import AddressError, parse_address
+from ces.model.event import Device, Event, Room, Tag, rfc3339
+from ces.model.wire import event_room_fault, room_fault
+
+__all__ = ["command_name", "event_of", "main", "parser"]
+
+_HUB_PORT = 7100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ces` with these arguments (default: the process's); returns the exit status."""
+    arguments = parser(os.environ).parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:  # before the reactor took the signal over
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ces: {message}; see {self.prog} --help\n")
+
+
+def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The grammar of the command line; HUB_ADDRESS in the environment is the default hub."""
+    hub = environ.get("HUB_ADDRESS") or f"ws://localhost:{_HUB_PORT}"
+    top = _Parser(prog="ces", description="The Central Event System at the command line.")
+    top.add_argument("--version", action="version", version=f"ces {ces.__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser("demo", help="two hubs, a repeater and a simulated building on this machine")
+    demo.add_argument("--seconds", type=_positive, metavar="N", help="stop after so long")
+
+    watch = commands.add_parser("watch", help="show the events of rooms")
+    _add_hub(watch, hub)
+    watch.add_argument("--json", action="store_true", help="each event as it came, one a line")
+    watch.add_argument("rooms", nargs="*", type=_subscribed, metavar="ROOM", help="default: every room")
+
+    send = commands.add_parser("send", help="send one event")
+    _add_hub(send, hub)
+    send.add_argument("--tag", action="append", default=[], dest="tags", metavar="T", help="may be repeated")
+    send.add_argument("--user", default="", metavar="U", help="who did it")
+    send.add_argument("--timeout", type=_positive, default=5.0, metavar="S", help="seconds (default: 5)")
+    send.add_argument("about", type=_tagged, metavar="ROOM-or-DEVICE", help="such as ITB-1108 or ITB-1108-D1")
+    send.add_argument("key", metavar="KEY", help="such as power")
+    send.add_argument("value", metavar="VALUE", help="such as on")
+
+    simulate = commands.add_parser("simulate", help="a building whose devices send events")
+    _add_hub(simulate, hub)
+    simulate.add_argument("--rooms", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    simulate.add_argument("--building", type=_tagged, default="ITB", metavar="NAME", help="default: ITB")
+    simulate.add_argument("--rate", type=_positive, default=1.0, metavar="X", help="how busy (default: 1)")
+    return top
+
+
+def event_of(arguments: argparse.Namespace, now: datetime, sender: str) -> Event:
+    """The event that `ces send` was asked for; an id of three parts is a device's, with its room."""
+    is_device = arguments.about.count("-") >= 2
+    return Event(
+        generating_system=sender,
+        timestamp=rfc3339(now),
+        event_tags=tuple(arguments.tags) or (Tag.USER_GENERATED,),
+        target_device=Device.of(arguments.about) if is_device else Device(),
+        affected_room=Room.of(arguments.about),
+        key=arguments.key,
+        value=arguments.value,
+        user=arguments.user,
+    )
+
+
+def command_name(argv0: str, here: Path) -> str:
+    """How the user can call `ces` again from the directory `here`, given how it was called."""
+    called = Path(argv0)
+    if called.name != "ces":
+        return "python -m ces.cli.main"
+    absolute = here / called
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else argv0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Imported here so that --help and wrong arguments are answered at once.
+    import socket
+
+    from twisted.logger import LogLevel, globalLogBeginner
+
+    from ces.cli import commands
+    from ces.cli.demo import demo
+    from ces.cli.running import Command, run
+    from ces.cli.screen import Screen
+
+    # One messenger's warnings are worth reading; the other commands say themselves what becomes of theirs.
+    least = LogLevel.warn if arguments.command == "watch" else LogLevel.error
+    screen = Screen(sys.stdout, sys.stderr, environ=os.environ, least=least)
+    observers: Any = [screen.log]  # any callable observes; Twisted's annotation asks for the interface
+    globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
+    command: Command
+    if arguments.command == "demo":
+        name = command_name(sys.argv[0], Path.cwd())
+        command = partial(demo, screen=screen, seconds=arguments.seconds, command=name)
+    elif arguments.command == "watch":
+        rooms = arguments.rooms or ["*"]
+        command = partial(
+            commands.watch, screen=screen, hub=arguments.hub, rooms=rooms, as_json=arguments.json
+        )
+    elif arguments.command == "send":
+        event = event_of(arguments, datetime.now(UTC), socket.gethostname())
+        command = partial(
+            commands.send, screen=screen, hub=arguments.hub, event=event, timeout=arguments.timeout
+        )
+    else:
+        command = partial(
+            commands.simulate,
+            screen=screen,
+            hub=arguments.hub,
+            name=arguments.building,
+            rooms=arguments.rooms,
+            rate=arguments.rate,
+        )
+    return run(command)
+
+
+def _add_hub(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--hub",
+        type=_hub,
+        default=default,
+        metavar="URL",
+        help="host, host:port or a ws/wss URL (default: $HUB_ADDRESS, else ws://localhost:7100)",
+    )
+
+
+def _hub(text: str) -> str:
+    try:
+        return parse_address(text, _HUB_PORT).url()
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _number(text: str, convert: Callable[[str], float], kind: str) -> float:
+    try:
+        number = convert(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected {kind} above 0, got {text!r}")
+    return number
+
+
+def _positive(text: str) -> float:
+    return _number(text, float, "a number")
+
+
+def _count(text: str) -> int:
+    return int(_number(text, int, "a whole number"))
+
+
+def _room(text: str, fault: Callable[[bytes], str | None]) -> str:
+    # Arguments that are not UTF-8 hold lone surrogates.
+    said = fault(text.encode("utf-8", "surrogateescape"))
+    if said is not None:
+        raise argparse.ArgumentTypeError(said)
+    return text
+
+
+def _subscribed(text: str) -> str:
+    return _room(text, room_fault)
+
+
+def _tagged(text: str) -> str:
+    return _room(text, event_room_fault)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The hub's HTTP side: one port, one Klein application.
+
+==================================  ==========================================================================
+``GET /connect/{kind}``             WebSocket upgrade; the kind is ``messenger``, ``repeater`` or ``hub``
+``POST /interconnect/{address}``    link to another hub: 200 once it is up; ``?retry=true``: 202, keeps trying
+``GET /interconnect``               every link to another hub, with its state
+``DELETE /interconnect/{address}``  end one
+``POST /event``                     one v2 event or a JSON array of them, routed as from a messenger
+``GET /status`` and others         what every role has: `ces.ops.http`
+==================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Klein
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+
+from ces.hub.hub import Hub
+from ces.hub.interconnect import Interconnections, IsItself, Unreachable, hub_address
+from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.model.address import AddressError
+from ces.model.posted import MalformedEvent, read_posted
+from ces.model.routing import KINDS, MESSENGER
+from ces.ops.http import add_common_routes, json_answer, text
+from ces.ops.logging import LogLevels
+
+
+class HubApi:
+    """The routes of one hub. `app.resource()` is what a Site serves."""
+
+    def __init__(self, hub: Hub, interconnections: Interconnections, reactor: Any, levels: LogLevels) -> None:
+        self._hub = hub
+        self._interconnections = interconnections
+        self._factories = {kind: ServingFactory(hub.side, kind, reactor) for kind in KINDS}
+        self.app = Klein()
+        # An address in a path may be a URL: its two slashes stay two.
+        self.app.url_map.merge_slashes = False
+        route = self.app.route
+        route("/connect", methods=["GET"])(self._connect)
+        route("/connect/", methods=["GET"], branch=True)(self._connect)
+        route("/interconnect", methods=["GET"])(self._list)
+        route("/interconnect/<path:address>", methods=["POST"])(self._interconnect)
+        route("/interconnect/<path:address>", methods=["DELETE"])(self._disconnect)
+        route("/event", methods=["POST"])(self._event)
+        add_common_routes(
+            self.app,
+            bin="ces-hub",
+            clock=reactor,
+            levels=levels,
+            info=lambda: {"node": hub.node, "nexus": hub.status()},
+            counters=lambda: counters(hub),
+        )
+
+    def _connect(self, request: IRequest) -> IResource | bytes:
+        kind = b"/".join(request.postpath).decode("utf-8", "replace")
+        factory = self._factories.get(kind)
+        if factory is None:
+            return text(
+                request,
+                400,
+                f"There is no link of kind {kind[:80]!r}: connect to /connect/ with {', '.join(KINDS)}.",
+            )
+        fault = upgrade_fault(request)
+        if fault is not None:
+            request.setHeader("Upgrade", "websocket")
+            return text(request, 426, fault)
+        return LinkResource(factory)
+
+    def _list(self, request: IRequest) -> bytes:
+        return json_answer(request, self._interconnections.status())
+
+    async def _interconnect(self, request: IRequest, address: str) -> bytes:
+        try:
+            target = hub_address(address)
+        except AddressError as error:
+            return text(request, 400, f"{error}.")
+        if (request.args.get(b"retry") or [b"false"])[0].lower() in (b"true", b"1"):
+            self._interconnections.keep(target)
+            return text(request, 202, f"trying to reach {target.url()} until it answers")
+        try:
+            await self._interconnections.connect(target)
+        except IsItself as error:
+            return text(request, 409, f"{error}.")
+        except Unreachable as error:
+            return text(request, 502, f"No hub could be reached at {target.url()}: {error}.")
+        return text(request, 200, "ok")
+
+    async def _disconnect(self, request: IRequest, address: str) -> bytes:
+        try:
+            ended = await self._interconnections.end(address)
+        except AddressError as error:
+            return text(request, 400, f"{error}.")
+        return text(request, 200, "ok") if ended else text(request, 404, f"There is no link to {address!r}.")
+
+    def _event(self, request: IRequest) -> bytes:
+        try:
+            runs = read_posted(request.content.read(), self._hub.side.limits.message)
+        except MalformedEvent as fault:
+            return text(request, 400, str(fault))
+        self._hub.route(runs, MESSENGER)
+        return text(request, 200, "Processing event")
+
+
+def counters(hub: Hub) -> dict[str, tuple[str, str, Any]]:
+    """What ``/metrics`` shows of a hub: name -> (help, type, value or {label: value})."""
+    side, routes = hub.side, hub.routes
+    return {
+        "ces_hub_received_records": (
+            "Records received, by the kind of link they came from.",
+            "counter",
+            {(("kind", kind),): count for kind, count in hub.received_records.items()},
+        ),
+        "ces_hub_sent_records": ("Records written to links.", "counter", hub.sent),
+        "ces_hub_unrouted_records": ("Records that nobody wanted.", "counter", hub.unrouted),
+        "ces_hub_dropped_records": (
+            "Records pushed out of a full outbox, or left in one.",
+            "counter",
+            side.dropped,
+        ),
+        "ces_hub_malformed_records": ("Malformed records and texts received.", "counter", side.malformed),
+        "ces_hub_held_records": ("Records that wait for a repeater.", "gauge", hub.held.records),
+        "ces_hub_held_dropped_records": ("Records that no repeater came for.", "counter", hub.held.dropped),
+        "ces_hub_links": (
+            "Live links, by kind.",
+            "gauge",
+            {(("kind", kind),): len(routes.links(kind)) for kind in KINDS},
+        ),
+    }

@@ -1,0 +1,272 @@
+"""The hub: takes records from its links and puts them into the outboxes of those that want them.
+
+Owns the routes, the live links and what is held for a repeater; does not know sockets, HTTP or who dialled
+whom. The way of an event::
+
+    link -> received(link, runs) -> routes.destinations(room, kind) -> put(run) into outboxes -> turn -> write
+
+Two hubs keep one link (docs/protocol.md section 5): `admit` decides which, both ends by the same rule, so
+that they agree without a word.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from ces.link.owner import LinkLimits
+from ces.link.protocol import REPLACED, Link
+from ces.link.side import Side
+from ces.model.control import SubscriptionChange
+from ces.model.held import Held
+from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
+from ces.model.wire import CES1, CES2, Run
+
+ANNOUNCED_ROOMS = 1000
+"""At most so many rooms in one subscription change to another hub: far below any message limit."""
+
+ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
+"""At most so many changed rooms are told to other hubs in one turn of the reactor, lest it stall."""
+
+SELF = "this hub and that one are the same: it would talk to itself"
+
+
+class Hub:
+    """One hub's routing, without its ports.
+
+    :param node: identifies the running process.
+    :param in_room: do not pass events from repeaters on to hubs.
+    :param held: what waits while no repeater is connected.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        clock: IReactorTime,
+        limits: LinkLimits | None = None,
+        in_room: bool = False,
+        held: Held | None = None,
+        log: Logger | None = None,
+    ) -> None:
+        self.node = node
+        self.log = log or Logger(namespace="ces.hub")
+        self.side = Side(self, limits or LinkLimits(), clock, self.log)
+        self.routes: HubRoutes[Link] = HubRoutes(in_room)
+        self.held = Held(1024 * 1024, 30.0) if held is None else held
+        self.received_records = {kind: 0 for kind in (HUB, MESSENGER, REPEATER)}
+        self.unrouted = 0
+        """Records that nobody wanted."""
+        self.sent_records = 0
+        """Records taken from the outboxes of links that have gone; `sent` adds those of the living."""
+        self.hub_gone: Callable[[str], None] = lambda node: None
+        """Told the node of another hub when the link to it has gone."""
+        self._clock = clock
+        self._expiry: IDelayedCall | None = None
+        self._changed: dict[bytes, None] = {}
+
+    # -- links come and go -----------------------------------------------------------------------------------
+
+    def admit(self, link: Link) -> str | None:
+        """One link per pair of hubs, and none from a hub to itself."""
+        if link.kind != HUB:
+            return None
+        if link.node == self.node:
+            return SELF
+        other = self.hub_link(link.node)
+        if other is None or other.serving == link.serving:
+            return None
+        dialled_by = link.node if link.serving else self.node
+        if dialled_by == min(self.node, link.node):
+            return None
+        return f"the link that hub {min(self.node, link.node)} dialled stays"
+
+    def hub_link(self, node: str) -> Link | None:
+        """The live link to the hub `node`."""
+        return next((link for link in self.routes.links(HUB) if link.node == node), None) if node else None
+
+    def joined(self, link: Link) -> None:
+        """A link of any kind came."""
+        replaced = self.hub_link(link.node) if link.kind == HUB else None
+        self.routes.join(link, link.kind, everything=link.kind == HUB and link.dialect == CES1)
+        self.side.limited.info(
+            f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
+        )
+        if replaced is not None:
+            replaced.end(REPLACED, "a newer link to the same hub stays")
+        if link.kind == HUB and link.dialect == CES2:
+            self._announce([link], self.routes.wanted(), create=True)
+        if link.kind == REPEATER:
+            for run in self.held.take(self._clock.seconds()):
+                self._to_repeater(run)
+            self._watch_held()
+
+    def left(self, link: Link, reason: str) -> None:
+        """A link went; what it could not send goes to whoever takes its place, or is counted as lost."""
+        self._change(self.routes.leave(link))
+        self.side.limited.info(f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=reason)
+        self.sent_records += link.outbox.taken
+        heir = self.hub_link(link.node) if link.kind == HUB else None
+        if link.kind == REPEATER:
+            for run in link.outbox.take_all():
+                self._to_repeater(run)
+        elif heir is not None:
+            for run in link.outbox.take_all():
+                heir.put(run)
+            self.side.turn.add(heir)
+        elif link.outbox:
+            self.side.drop(link, link.outbox.clear(), "it left before they were sent")
+        if link.kind == HUB and heir is None and link.node:
+            self.hub_gone(link.node)
+
+    # -- what links want -------------------------------------------------------------------------------------
+
+    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
+        """A messenger, or another hub in ces.2, changed what it wants."""
+        if link not in self.routes or link.kind == REPEATER:
+            return
+        rooms = [room.encode() for room in change.rooms]
+        if change.create:
+            self._change(self.routes.subscribe(link, rooms))
+        else:
+            self._change(self.routes.unsubscribe(link, rooms or None))
+
+    def _change(self, rooms: Iterable[bytes]) -> None:
+        """What messengers want has changed in these rooms: tell the other hubs, once per turn."""
+        changed = dict.fromkeys(rooms)
+        if changed and not self._changed:
+            self._clock.callLater(0, self._announce_changes)
+        self._changed.update(changed)
+
+    def _announce_changes(self) -> None:
+        rooms = list(itertools.islice(self._changed, ANNOUNCED_PER_TURN))
+        for room in rooms:
+            del self._changed[room]
+        if self._changed:
+            self._clock.callLater(0, self._announce_changes)
+        hubs = [link for link in self.routes.links(HUB) if link.dialect == CES2]
+        if hubs:
+            wanted = self.routes.is_wanted
+            self._announce(hubs, [room for room in rooms if wanted(room)], create=True)
+            self._announce(hubs, [room for room in rooms if not wanted(room)], create=False)
+
+    def _announce(self, hubs: list[Link], rooms: list[bytes], create: bool) -> None:
+        for start in range(0, len(rooms), ANNOUNCED_ROOMS):
+            part = [room.decode() for room in rooms[start : start + ANNOUNCED_ROOMS]]
+            for link in hubs:
+                link.tell(SubscriptionChange(part, create))
+
+    # -- the way of an event ---------------------------------------------------------------------------------
+
+    def received(self, link: Link, runs: list[Run]) -> None:
+        """Records came on a link."""
+        self.route(runs, link.kind, link)
+
+    def route(self, runs: list[Run], kind: str, source: Link | None = None) -> None:
+        """Put records that came from a link of `kind` into the outboxes of those that get them.
+
+        :param source: the link they came on, which gets none of them; None for what came by HTTP.
+        """
+        destinations = self.routes.destinations
+        turn = self.side.turn
+        records = 0
+        for run in runs:
+            records += run.count
+            group = destinations(run.room, kind, source)
+            for link in group.links:
+                link.put(run)
+            if group.links:
+                turn.add(group)
+            elif not group.repeater:
+                self.unrouted += run.count
+            if group.repeater:
+                self._to_repeater(run)
+        self.received_records[kind] += records
+        turn.took(runs)
+
+    def _to_repeater(self, run: Run) -> None:
+        repeater = self.routes.next_repeater(_is_backlogged)
+        if repeater is not None:
+            repeater.put(run)
+            self.side.turn.add(repeater)
+            return
+        self._report_held(self.held.put(run, self._clock.seconds()))
+        self._watch_held()
+
+    def stop(self) -> None:
+        """Wait for repeaters no more; what is still held is lost."""
+        lost = sum(run.count for run in self.held.take(self._clock.seconds()))
+        self._watch_held()
+        if lost:
+            self.log.warn(
+                "{records} records that waited for a repeater are lost: the hub stops", records=lost
+            )
+
+    def _report_held(self, lost: int) -> None:
+        if lost:
+            self.side.limited.warn(
+                "held",
+                "{records} records were dropped: no repeater came within {seconds:g} s and {limit} bytes"
+                " ({total} so far)",
+                records=lost,
+                seconds=self.held.seconds,
+                limit=self.held.limit,
+                total=self.held.dropped,
+            )
+
+    def _watch_held(self) -> None:
+        expires = self.held.expires()
+        if expires is not None and self._expiry is None:
+            self._expiry = self._clock.callLater(max(0.0, expires - self._clock.seconds()), self._expire_held)
+        elif expires is None and self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _expire_held(self) -> None:
+        self._expiry = None
+        self._report_held(self.held.expire(self._clock.seconds()))
+        self._watch_held()
+
+    # -- what it shows ---------------------------------------------------------------------------------------
+
+    @property
+    def sent(self) -> int:
+        """Records written to links since the start."""
+        alive = sum(
+            link.outbox.taken for kind in (HUB, MESSENGER, REPEATER) for link in self.routes.links(kind)
+        )
+        return self.sent_records + alive
+
+    def status(self) -> dict[str, Any]:
+        """``info.nexus`` of ``/status``, with the names that the fleet's monitoring reads."""
+        routes = self.routes
+        return {
+            "hubs": [_registration(link) for link in routes.links(HUB)],
+            "messengers": [_registration(link) for link in routes.links(MESSENGER)],
+            "repeaters": [_registration(link) for link in routes.links(REPEATER)],
+            "messenger-mapping": {
+                room.decode(): [_registration(link) for link in links]
+                for room, links in routes.messengers_by_room().items()
+            },
+        }
+
+
+def _is_backlogged(link: Link) -> bool:
+    return link.backlogged
+
+
+def _registration(link: Link) -> dict[str, Any]:
+    """One link: `buffer-utilization` and `buffer-capacity` are in bytes."""
+    return {
+        "id": link.name,
+        "dialect": link.dialect,
+        "buffer-utilization": link.outbox.size,
+        "buffer-capacity": link.outbox.limit,
+        "received": link.records_in,
+        "sent": link.outbox.taken,
+        "malformed": link.malformed,
+        "dropped": link.dropped,
+    }

@@ -1,0 +1,233 @@
+"""The links that this hub dials to other hubs.
+
+Owns one `Interconnection` per address, each of which keeps one link up; does not know routes. An
+interconnection is *covered* while another link to the same hub lives, because then its own was refused or
+replaced (docs/protocol.md section 5): it does not dial, and dials again when that link has gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+
+from ces.hub.hub import SELF, Hub
+from ces.link.protocol import NORMAL, REPLACED
+from ces.link.reconnect import UP, Dialler
+from ces.model.address import Address, parse_address
+from ces.model.routing import HUB
+
+PATH = "/connect/hub"
+COVERED, ITSELF = "covered", "itself"
+
+
+class Unreachable(Exception):
+    """No link came of it; the text says why."""
+
+
+class IsItself(Unreachable):
+    """The address leads back to this hub."""
+
+
+def hub_address(text: str) -> Address:
+    """The address of a hub as people write it, with or without scheme, port and path.
+
+    :raises ces.model.address.AddressError: when it is none.
+    """
+    return parse_address(text, 7100, strip=PATH)
+
+
+class Interconnection:
+    """One address and the link to the hub there.
+
+    :param keep: whether to go on dialling when the first dial fails.
+    """
+
+    def __init__(self, hub: Hub, address: Address, reactor: object, keep: bool) -> None:
+        self.address = address
+        self.keep = keep
+        self.dialler = Dialler(
+            hub.side,
+            address,
+            PATH,
+            HUB,
+            reactor,
+            up=self._up,
+            failed=self._failed,
+            may_redial=self._may_redial,
+        )
+        self._hub = hub
+        self._idle = ""
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def state(self) -> str:
+        """``up``, ``dialling``, ``waiting``, ``covered``, ``itself`` or ``stopped``."""
+        return self._idle or self.dialler.state
+
+    @property
+    def good(self) -> bool:
+        """Whether there is a link to the hub, this one or the one that covers it."""
+        return self.state in (UP, COVERED)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be kept, or anyone waits for it."""
+        return bool(self._waiting) or (self.keep and self.state != ITSELF)
+
+    def connected(self) -> Deferred[None]:
+        """Dial if need be; fires when there is a link, or fails with `Unreachable` when this dial has."""
+        result: Deferred[None] = Deferred(self._waiting_no_more)
+        if self.good:
+            result.callback(None)
+            return result
+        self._waiting.append(result)
+        self._idle = ""
+        self.dialler.dial()
+        return result
+
+    def hub_gone(self, node: str) -> None:
+        """The link to hub `node` has gone: if it covered this one, dial."""
+        last = self.dialler.last
+        if self._idle == COVERED and last is not None and last.node == node:
+            self._idle = ""
+            self.dialler.dial()
+
+    def stop(self) -> Deferred[None]:
+        """End the link and dial no more."""
+        self._idle = ""
+        self._answer(Unreachable("it was ended while it was dialled"))
+        return self.dialler.stop()
+
+    def status(self) -> dict[str, Any]:
+        """What ``GET /interconnect`` says of it."""
+        last = self.dialler.last
+        return {
+            "address": self.address.url(),
+            "direction": "out",
+            "state": self.state,
+            "node": last.node if last is not None else "",
+            "dialect": last.dialect if last is not None and self.good else "",
+            "reason": self.dialler.reason,
+        }
+
+    def _up(self) -> None:
+        self.keep = True
+        self._answer(None)
+
+    def _may_redial(self) -> bool:
+        last = self.dialler.last
+        if last is not None and last.refusal == SELF:
+            self._idle = ITSELF
+        elif (
+            last is not None
+            and (last.refusal or last.close_code == REPLACED)
+            and self._hub.hub_link(last.node)
+        ):
+            self._idle = COVERED
+            self.keep = True
+        return not self._idle and self.keep
+
+    def _failed(self, reason: str) -> None:
+        self._hub.side.limited.warn(
+            f"interconnect {self.address.netloc}",
+            "interconnection with {address} is {state}: {reason}",
+            address=self.address.url(),
+            state=self.state if self.keep or self._idle else "given up",
+            reason=reason,
+        )
+        if self._idle == ITSELF:
+            self._answer(IsItself(f"{self.address.netloc} is this hub itself"))
+        elif self._idle == COVERED:
+            self._answer(None)
+        else:
+            self._answer(Unreachable(reason))
+
+    def _waiting_no_more(self, result: Deferred[None]) -> None:
+        self._waiting.remove(result)
+
+    def _answer(self, failure: Unreachable | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            if failure is None:
+                result.callback(None)
+            else:
+                result.errback(failure)
+
+
+class Interconnections:
+    """All of them, by address."""
+
+    def __init__(self, hub: Hub, reactor: object) -> None:
+        self._hub = hub
+        self._reactor = reactor
+        self._by_address: dict[Address, Interconnection] = {}
+        hub.hub_gone = self._hub_gone
+
+    def keep(self, address: Address) -> None:
+        """Keep a link to the hub at `address` up for ever."""
+        interconnection = self._open(address)
+        interconnection.keep = True
+        interconnection.connected().addErrback(lambda failure: failure.trap(Unreachable) and None)
+
+    async def connect(self, address: Address) -> None:
+        """Return once there is a link to the hub at `address`, and keep it from then on.
+
+        When it fails or is cancelled, nothing is kept, unless it had been before or another waits for it.
+
+        :raises Unreachable: when this dial failed.
+        """
+        interconnection = self._open(address)
+        try:
+            await interconnection.connected()
+        except (Unreachable, CancelledError):
+            if not interconnection.wanted:
+                if self._by_address.get(address) is interconnection:
+                    del self._by_address[address]
+                await interconnection.stop()
+            raise
+
+    async def end(self, name: str) -> bool:
+        """End the link to an address, or one that the hub of a node dialled; whether there was one."""
+        for link in self._hub.routes.links(HUB):
+            if link.serving and name in (link.node, link.peer):
+                link.end(NORMAL, "ended by an operator")
+                return True
+        interconnection = self._by_address.pop(hub_address(name), None)
+        if interconnection is not None:
+            await interconnection.stop()
+        return interconnection is not None
+
+    def stop(self) -> Deferred[Any]:
+        """End them all."""
+        gone = [interconnection.stop() for interconnection in self._by_address.values()]
+        self._by_address.clear()
+        return DeferredList(gone)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Every link to another hub, dialled from here or from there, with its state."""
+        dialled = [interconnection.status() for interconnection in self._by_address.values()]
+        served = [
+            {
+                "address": link.peer,
+                "direction": "in",
+                "state": UP,
+                "node": link.node,
+                "dialect": link.dialect,
+                "reason": "",
+            }
+            for link in self._hub.routes.links(HUB)
+            if link.serving
+        ]
+        return dialled + served
+
+    def _open(self, address: Address) -> Interconnection:
+        interconnection = self._by_address.get(address)
+        if interconnection is None:
+            interconnection = Interconnection(self._hub, address, self._reactor, keep=False)
+            self._by_address[address] = interconnection
+        return interconnection
+
+    def _hub_gone(self, node: str) -> None:
+        for interconnection in list(self._by_address.values()):
+            interconnection.hub_gone(node)

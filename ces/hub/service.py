@@ -1,0 +1,68 @@
+"""The hub as a Twisted service: ports, interconnections and a clean end."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+
+from ces.hub.api import HubApi
+from ces.hub.hub import Hub
+from ces.hub.interconnect import Interconnections, hub_address
+from ces.hub.settings import HubSettings
+from ces.link.listen import Listening
+from ces.link.owner import LinkLimits
+from ces.model.held import Held
+from ces.ops.hangup import Hangup
+from ces.ops.http import make_site
+from ces.ops.logging import LogLevels
+
+
+class HubLinks(Service):
+    """The hub's links as a service: dials what is to be kept up, and ends all links when it stops."""
+
+    def __init__(self, hub: Hub, interconnections: Interconnections, keep: tuple[str, ...]) -> None:
+        self._hub = hub
+        self._interconnections = interconnections
+        self._keep = keep
+
+    def startService(self) -> None:
+        """Dial every hub that is to be linked to."""
+        super().startService()
+        for address in self._keep:
+            self._interconnections.keep(hub_address(address))
+
+    def stopService(self) -> Deferred[None]:
+        """Tell every link that the hub goes away; fires when they have gone, within `GOODBYE` seconds."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._goodbye())
+
+    async def _goodbye(self) -> None:
+        gone = self._interconnections.stop()
+        await self._hub.side.end_all()
+        await gone
+        self._hub.stop()
+
+
+def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> MultiService:
+    """A service that listens, keeps its interconnections up and serves until it is stopped."""
+    log = levels.logger("ces.hub")
+    hub = Hub(
+        settings.node_id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        reactor,
+        LinkLimits.of(settings, settings.link_buffer),
+        in_room=settings.in_room,
+        held=Held(settings.hold_bytes, settings.hold_time),
+        log=log,
+    )
+    interconnections = Interconnections(hub, reactor)
+    api = HubApi(hub, interconnections, reactor, levels)
+    service = MultiService()
+    HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
+    Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
+    site = make_site(api.app.resource(), reactor)
+    Listening("ces-hub", settings.listen, site, reactor, log).setServiceParent(service)
+    return service

@@ -1,0 +1,82 @@
+"""Ports as a service: listen at start or say in one sentence why not; stop listening before all else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+
+
+class CannotServe(SystemExit, Exception):
+    """An endpoint cannot be listened on; the text is one sentence, which ends the process with status 1.
+
+    An Exception too: twistd as a daemon removes its pid file and tells its parent only on those; after
+    a plain SystemExit the parent waits for ever.
+    """
+
+
+BACKLOG = 1024
+"""So many connections may wait to be accepted: after an outage all come back at once, and whoever finds no
+place tries again only a second later."""
+
+
+def with_backlog(endpoint: str) -> str:
+    """The endpoint string with `BACKLOG` instead of Twisted's 50, where it says nothing of it itself."""
+    silent = endpoint.partition(":")[0] in ("tcp", "tcp6", "ssl") and "backlog=" not in endpoint
+    return f"{endpoint}:backlog={BACKLOG}" if silent else endpoint
+
+
+class Listening(Service):
+    """Serves `factory` on every endpoint.
+
+    :param name: of the role, for what it says.
+    :param endpoints: Twisted endpoint strings, such as ``tcp:7100:interface=127.0.0.1``.
+    :raises CannotServe: at start, when an endpoint cannot be listened on.
+    """
+
+    def __init__(
+        self, name: str, endpoints: Sequence[str], factory: IProtocolFactory, reactor: Any, log: Logger
+    ) -> None:
+        self._role = name
+        self._endpoints = endpoints
+        self._factory = factory
+        self._reactor = reactor
+        self._log = log
+        self.ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Listen; ports below 1024 need the privileges that twistd still has here."""
+        for endpoint in self._endpoints:
+            results: list[Any] = []
+            server = serverFromString(self._reactor, with_backlog(endpoint))
+            server.listen(self._factory).addBoth(results.append)
+            result: Any = results[0] if results else None
+            if isinstance(result, Exception) or not hasattr(result, "getHost"):
+                raise CannotServe(f"{self._role}: cannot listen on {endpoint}: {_why(result)}")
+            self.ports.append(result)
+            self._log.info("{role} listens on {endpoint}", role=self._role, endpoint=endpoint)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop listening; links go on."""
+        super().stopService()
+        ports, self.ports = self.ports, []
+        return DeferredList([Deferred.fromCoroutine(_stopped(port)) for port in ports])
+
+
+async def _stopped(port: IListeningPort) -> None:
+    stopping: Any = port.stopListening()  # a Deferred on every reactor, which the interface leaves open
+    await stopping
+
+
+def _why(failure: Any) -> str:
+    error = getattr(failure, "value", failure)
+    if isinstance(error, CannotListenError):
+        why = getattr(error.socketError, "strerror", None) or error.socketError
+        return f"{why}; choose another with --listen"
+    return str(error) or type(error).__name__

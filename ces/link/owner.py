@@ -1,0 +1,74 @@
+"""What a link asks of who owns it, and the limits it keeps. No behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ces.model.control import SubscriptionChange
+from ces.model.settings import LinkSettings
+from ces.model.wire import Run
+
+if TYPE_CHECKING:
+    from ces.link.protocol import Link
+
+
+@dataclass(frozen=True)
+class LinkLimits:
+    """Times in seconds and sizes in bytes that one link keeps.
+
+    ping_interval: the serving side pings this often.
+    silence: a serving link that hears nothing for so long is dead.
+    dial_silence: the same for a dialling link.
+    handshake: how long the opening handshake, the hello and the closing handshake may each take.
+    message: the largest message that is accepted; a larger one closes the link with 1009.
+    outbox: how much may wait for the link.
+    malformed: after so many malformed records and no good one the link is closed with 4400.
+    """
+
+    ping_interval: float = 30.0
+    silence: float = 60.0
+    dial_silence: float = 90.0
+    handshake: float = 10.0
+    message: int = 1024 * 1024
+    outbox: int = 8 * 1024 * 1024
+    malformed: int = 100
+
+    @property
+    def grain(self) -> float:
+        """How exactly the times are kept: a tenth of the shortest, and no finer than need be."""
+        return min(1.0, min(self.ping_interval, self.silence, self.dial_silence, self.handshake) / 10)
+
+    @classmethod
+    def of(cls, settings: LinkSettings, outbox: int) -> LinkLimits:
+        """The limits that a role's settings name, and the bound of its outboxes."""
+        return cls(
+            ping_interval=settings.ping_interval,
+            silence=settings.silence_timeout,
+            dial_silence=settings.dial_silence_timeout,
+            handshake=settings.handshake_timeout,
+            message=settings.message_limit,
+            outbox=outbox,
+        )
+
+
+class Owner(Protocol):
+    """Who owns links: hub, repeater, messenger."""
+
+    node: str
+    """Identifies the running process (docs/protocol.md section 5)."""
+
+    def admit(self, link: Link) -> str | None:
+        """Whether the link may join, now that its kind and node are known; a reason refuses it with 4409."""
+
+    def joined(self, link: Link) -> None:
+        """The link carries records from now on."""
+
+    def received(self, link: Link, runs: list[Run]) -> None:
+        """Records came. May still be called after `left`, for what the other side had sent before it knew."""
+
+    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
+        """The other side changed what it wants."""
+
+    def left(self, link: Link, reason: str) -> None:
+        """A link that joined takes no more records; its outbox holds what it could not send. Called once."""

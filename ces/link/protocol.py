@@ -1,0 +1,529 @@
+"""A link: one WebSocket connection, serving or dialling. No other module subclasses Autobahn's protocols.
+
+The way in: bytes -> whole binary frames by `ces.model.frames`, all else by Autobahn -> `ces.model.wire` ->
+the owner. The way out: `put(run)` (a list append) -> `flush`, once per reactor turn -> one `transport.write`.
+
+A link owns its outbox, its deadlines and its close; it does not know rooms, routes or other links. It opens::
+
+    ces.1   open -> joined
+    ces.2   dialling: open -> hello sent -> hello received -> admitted -> joined
+            serving:  open -> hello received -> admitted -> hello sent -> joined
+
+What Autobahn does is bent in these places, each for the reason beside it: `log` (its texts hold what an
+attacker sent, at any rate), `consumeData` (the fast way), the close and handshake timers (they sit on the
+global reactor: the sweep of `ces.link.keepalive` has the deadlines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from autobahn.twisted.websocket import (
+    WebSocketAdapterProtocol,
+    WebSocketClientProtocol,
+    WebSocketServerProtocol,
+)
+from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ces.link.direct import direct_write
+from ces.link.turn import Memo
+from ces.model import frames, wire
+from ces.model.control import (
+    Error,
+    Gap,
+    Hello,
+    MalformedControl,
+    Message,
+    SubscriptionChange,
+    read_control,
+    write_control,
+)
+from ces.model.outbox import Outbox
+from ces.model.routing import MESSENGER
+from ces.model.wire import CES1, CES2, Run
+
+if TYPE_CHECKING:
+    from ces.link.side import Side
+
+WRITE_BYTES = 256 * 1024
+"""At most so much is handed to the transport at a time; what it cannot pass on stays in the outbox."""
+
+HANDSHAKE_BYTES = 16 * 1024
+"""At most so many bytes of an opening handshake are kept."""
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, REPLACED = 1000, 4001, 4400, 4409
+
+_STILL_HEARD = (NORMAL, GOING_AWAY, REPLACED)
+"""After closing with one of these, what the other side had sent before it knew is still taken."""
+
+
+class _Mute:
+    """Takes Autobahn's log calls and keeps silent: the owner says what is worth saying, at a limited rate."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self._say
+
+    @staticmethod
+    def _say(*args: object, **fields: object) -> None:
+        pass
+
+
+@implementer(IPushProducer)
+class Link(WebSocketAdapterProtocol, WebSocketProtocol):
+    """What both ends have in common; stands before Autobahn's own protocol of the end.
+
+    kind: what the dialling side is (docs/protocol.md, "Words"), or "outside" on a repeater.
+    dialect: ``ces.1`` or ``ces.2``, once open.
+    node: the other process's identity, "" on a ces.1 link.
+    """
+
+    serving: ClassVar[bool]
+    log: Any = _Mute()
+
+    # Autobahn's, whose own declarations do not agree with each other or say too little.
+    factory: Any
+    transport: Any
+    peer: Any
+    _transport_details: Any
+
+    dialect = CES1
+    node = ""
+    path = ""
+    joined = False
+    refusal: str | None = None
+    """Why the owner did not admit the link."""
+    refused = False
+    """The opening handshake was answered, but not with an upgrade that holds."""
+    blocked = False
+    """The transport has more than it can pass on; the outbox fills."""
+    due_bucket: int | None = None
+    heard = 0.0
+    records_in = 0
+    malformed = 0
+    dropped = 0
+    close_code: int | None = None
+    """The code that the link was closed with, from whichever side; None when it was cut."""
+    ended = ""
+    """Why the link ended, once it has."""
+
+    _deaf = False
+    _owned = False
+    _missing = 0
+    _parts: list[bytes]
+    _since = 0.0
+    _next_ping = 0.0
+    _unread = 0
+    """Bytes of text messages that were sent while the transport was full."""
+    _pinged: bytes | None = None
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        side: Side = self.factory.side
+        self.kind: str = self.factory.kind
+        self.limits = side.limits
+        kept: Outbox | None = self.factory.outbox
+        self.outbox = Outbox(side.limits.outbox) if kept is None else kept
+        self.put = self.outbox.pending.append
+        self._parts = []
+        self.heard = self._since = side.keepalive.seconds()
+        super().connectionMade()
+        self.transport.registerProducer(self, True)
+        self._write = direct_write(self.transport) or self.transport.writeSequence
+        side.came(self)
+
+    @property
+    def links(self) -> tuple[Link]:
+        """A link is a group of one (`ces.link.turn.Batch`)."""
+        return (self,)
+
+    @property
+    def name(self) -> str:
+        """What the link is called in logs and in ``/status``."""
+        return f"{self.kind} {self.node or self.peer}"
+
+    def onOpen(self) -> None:
+        self._since = self.factory.side.keepalive.seconds()
+        if self.dialect == CES2:
+            if not self.serving:
+                self.tell(Hello(node=self.factory.side.owner.node))
+            return
+        try:
+            self._join()
+        except Exception:
+            self._broke()
+
+    def _greeted(self, hello: Hello) -> None:
+        """The other side has said who it is."""
+        if self.node:
+            self.end(PROTOCOL_ERROR, "a second hello")
+            return
+        self.node = hello.node
+        owner = self.factory.side.owner
+        self.refusal = owner.admit(self)
+        if self.serving:
+            # Also to one that is refused: who dialled learns from it which hub it has a link to already.
+            self.tell(Hello(node=owner.node, resumed=False, window=0))
+        if self.refusal is not None:
+            self.end(REPLACED, self.refusal)
+        else:
+            self._join()
+
+    def _join(self) -> None:
+        self.joined = True
+        self._next_ping = self.factory.side.keepalive.seconds() + self.limits.ping_interval
+        self.factory.side.keepalive.watch(self)
+        self.factory.link_joined(self)
+        if self.joined:  # and not ended at once by whom the factory told
+            self._owned = True
+            self.factory.side.owner.joined(self)
+        if self.outbox:  # what has waited in one that outlives its links
+            self.factory.side.turn.add(self)
+
+    # -- in --------------------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = self.factory.side.keepalive.seconds()
+        if self._missing:
+            self._missing -= len(data)
+            self._parts.append(data)
+            if self._missing > 0:
+                return
+            self._missing = 0
+            self.data = b"".join(self._parts)
+            self._parts = []
+        else:
+            self.data += data
+        self.consumeData()
+        if self.state == self.STATE_CONNECTING and len(self.data) > HANDSHAKE_BYTES:
+            self._drop(f"an opening handshake of more than {HANDSHAKE_BYTES} bytes")
+
+    def consumeData(self) -> None:
+        """Consume what has been received. Autobahn calls it too, where an exception would be lost."""
+        try:
+            self._consume()
+        except Exception:
+            self._broke()
+
+    def _consume(self) -> None:
+        """Take whole binary frames the fast way and leave the rest to Autobahn, frame by frame, in order."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        while True:
+            if self.state == self.STATE_OPEN and self.current_frame is None and not self.inside_message:
+                payloads, end, missing = frames.scan(self.data, self.serving, self.limits.message)
+                if end:
+                    self.data = self.data[end:]
+                if payloads:
+                    self._records(payloads)
+                if missing and self.state == self.STATE_OPEN:
+                    self._parts, self.data, self._missing = [self.data], b"", missing
+                    return
+                if not self.data:
+                    return
+            if not self.processData() or self.state == self.STATE_CLOSED:
+                return
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if isBinary or (self.dialect == CES1 and not (self.serving and self.kind == MESSENGER)):
+            self._records([payload])
+        elif not self._deaf:
+            try:
+                message = read_control(payload)
+            except MalformedControl as fault:
+                if self.dialect == CES2 and not self.node:
+                    self.end(PROTOCOL_ERROR, f"the first message was not a hello: {fault}")
+                else:
+                    self._fault([str(fault)])
+            else:
+                self._told(message)
+
+    def onPing(self, payload: bytes) -> None:
+        if self.blocked:
+            # The latest one is answered when there is room again (RFC 6455 section 5.5.3): none pile up.
+            self._pinged = payload
+        elif self.state == self.STATE_OPEN:
+            self.sendPong(payload)
+
+    def _records(self, payloads: list[bytes]) -> None:
+        if self._deaf:
+            return
+        if self.dialect == CES2 and not self.node:
+            self.end(PROTOCOL_ERROR, "a record came before the hello")
+            return
+        faults: list[str] = []
+        runs = self.factory.read(self, payloads, faults)
+        if any([run.size > self.limits.message for run in runs]):
+            runs = wire.within(self.limits.message, runs, faults)
+        if runs and not self.records_in:
+            self.factory.carried()
+        for run in runs:
+            self.records_in += run.count
+        if faults:
+            self._fault(faults)
+        if runs:
+            self.factory.side.owner.received(self, runs)
+
+    def _told(self, message: Message | int) -> None:
+        """A text message came."""
+        if self.dialect == CES1 and not isinstance(message, SubscriptionChange):
+            self._fault(["a control message of ces.2 came on a link that speaks ces.1"])
+        elif isinstance(message, Hello):
+            self._greeted(message)
+        elif self.dialect == CES2 and not self.node:
+            self.end(PROTOCOL_ERROR, "the first message was not a hello")
+        elif not self.joined:
+            return  # the link is ending: nothing of this matters any more
+        elif isinstance(message, SubscriptionChange):
+            self.factory.side.owner.subscribed(self, message)
+        elif isinstance(message, Error):
+            self.factory.side.limited.warn(
+                "error from peer",
+                "{link} says: {code} {reason}",
+                link=self.name,
+                code=message.code,
+                reason=message.reason[:200],
+            )
+        elif isinstance(message, Gap):
+            self.factory.side.limited.warn(
+                "gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost
+            )
+        else:
+            self._fault(["an acknowledgement came on a link without a session"])
+
+    def _fault(self, faults: Sequence[str]) -> None:
+        """Malformed records or text: count, log, tell, and end a link that sends nothing else."""
+        self.malformed += len(faults)
+        side: Side = self.factory.side
+        side.malformed += len(faults)
+        side.limited.warn(
+            "malformed",
+            "malformed from {link}: {fault} ({count} so far)",
+            link=self.name,
+            fault=faults[0],
+            count=self.malformed,
+        )
+        if self.dialect == CES2 and self.joined and not self.blocked:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            self.tell(Error(code=PROTOCOL_ERROR, reason=faults[0] + more))
+        if not self.records_in and self.malformed >= self.limits.malformed:
+            self.end(PROTOCOL_ERROR, f"nothing but malformed records, {self.malformed} of them: {faults[-1]}")
+
+    # -- out -------------------------------------------------------------------------------------------------
+
+    def flush(self, memo: Memo) -> None:
+        """Write what waits, as far as the transport takes it."""
+        outbox = self.outbox
+        while outbox and self.joined and not self.blocked:
+            runs = outbox.take(WRITE_BYTES)
+            self._write(self._encoded(runs, memo))
+        if outbox:
+            lost = outbox.settle()
+            if lost:
+                self.dropped += lost
+                self.factory.side.drop(self, lost)
+
+    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
+        raise NotImplementedError
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether something waits that could not be written."""
+        return self.blocked and bool(self.outbox)
+
+    def tell(self, message: Message) -> None:
+        """Send a text message, if the link is open. They cannot be dropped: a link that reads none is cut."""
+        if self.state != self.STATE_OPEN:
+            return
+        text = write_control(message)
+        if self.blocked:
+            self._unread += len(text)
+            if self._unread > self.limits.outbox:
+                self._drop("it reads too slowly: its control messages fill its buffer")
+                return
+        self.sendMessage(text, False)
+
+    def pauseProducing(self) -> None:
+        self.blocked = True
+
+    def resumeProducing(self) -> None:
+        self.blocked = False
+        self._unread = 0
+        if self._pinged is not None and self.state == self.STATE_OPEN:
+            pinged, self._pinged = self._pinged, None
+            self.sendPong(pinged)
+        if self.joined and self.outbox:
+            self.flush({})
+
+    def stopProducing(self) -> None:
+        self.blocked = True
+
+    # -- deadlines and the end -------------------------------------------------------------------------------
+
+    def due(self, now: float) -> float | None:
+        """Do what is due: the sweep's question (`ces.link.keepalive.Watched`)."""
+        if not self.joined or self.state != self.STATE_OPEN:
+            deadline = self._since + self.limits.handshake
+            if now < deadline:
+                return deadline
+            if self.state == self.STATE_OPEN:
+                self._since = now
+                self.end(PROTOCOL_ERROR, f"no hello within {self.limits.handshake:g} s")
+                return now + self.limits.handshake
+            self._drop(f"no answer to the handshake within {self.limits.handshake:g} s")
+            return None
+        silence = self.limits.silence if self.serving else self.limits.dial_silence
+        if now >= self.heard + silence:
+            self._drop(f"nothing heard for {silence:g} s")
+            return None
+        if not self.serving:
+            return self.heard + silence
+        if now >= self._next_ping:
+            self._next_ping = now + self.limits.ping_interval
+            self.sendPing()
+        return min(self._next_ping, self.heard + silence)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the link once what the transport takes of the outbox has been written.
+
+        To end twice is to end once. What the transport did not take stays in the outbox.
+        """
+        if self.state == self.STATE_OPEN:
+            self.flush({})
+            self.ended = self.ended or f"closed with {code}: {reason}"
+            self.close_code = code
+            self._deaf = code not in _STILL_HEARD or not self.joined
+            self.sendClose(code, reason)
+        elif self.state == self.STATE_CONNECTING:
+            self._drop(reason)
+
+    def _broke(self) -> None:
+        """An error in this program while it served this link: it costs this link and no other."""
+        self.factory.side.log.failure("unexpected error on link {link}", link=self.name)
+        self._drop("an internal error, see the log")
+
+    def _drop(self, reason: str) -> None:
+        """End the link without a closing handshake."""
+        self.ended = self.ended or reason
+        self._deaf = True
+        self._leave()
+        self.transport.abortConnection()
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        was_open = self.state == self.STATE_OPEN
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        if not was_open:
+            return
+        if isReply:
+            self.close_code = self.remoteCloseCode
+            said = ": ".join(str(part) for part in (self.close_code, self.remoteCloseReason) if part)
+            self.ended = self.ended or f"closed by the other side with {said or 'no code'}"
+        elif not self.ended:
+            # Autobahn closes for a violation of RFC 6455.
+            self.close_code = code
+            self.ended = f"closed with {code}: {(reasonUtf8 or b'').decode('utf-8', 'replace')}"
+            self._deaf = True
+        self._since = self.factory.side.keepalive.seconds()
+        self.factory.side.keepalive.watch(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.joined:
+            self.joined = False
+            try:
+                if self._owned:
+                    self.factory.side.owner.left(self, self.ended)
+            except Exception:
+                self.factory.side.log.failure("unexpected error when link {link} left", link=self.name)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        side: Side = self.factory.side
+        side.went(self)
+        self._missing, self._parts = 0, []
+        opening = self.state == self.STATE_CONNECTING
+        super().connectionLost(reason)
+        if not self.ended:
+            how = "ended during the opening handshake" if opening else "was cut"
+            self.ended = f"the connection {how}: {reason.getErrorMessage().rstrip('.')}"
+        self._leave()
+        self.factory.link_lost(self)
+
+    def _handshake_failed(self, reason: str) -> None:
+        self.ended = self.ended or reason
+        self.refused = True
+        self.factory.side.limited.info(
+            "handshake", "handshake with {peer} failed: {reason}", peer=self.peer, reason=reason[:200]
+        )
+
+
+class ServingLink(Link, WebSocketServerProtocol):
+    """The end that was dialled: frames come masked and go unmasked, so that links share encoded bytes."""
+
+    serving = True
+
+    def onConnect(self, request: Any) -> str | None:
+        # Not request.path, which lacks what follows a ";".
+        self.path = self.http_request_uri.partition("?")[0]
+        if CES2 in request.protocols:
+            self.dialect = CES2
+            return CES2
+        return None
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        self._handshake_failed(reason)
+        super().failHandshake(reason, code, responseHeaders)
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
+        """Say why in the body, where it is looked for; Autobahn has a status line alone, of any length."""
+        body = f"This is no good WebSocket handshake: {reason[:200]}.".encode()
+        head = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", "Content-Type: text/plain; charset=utf-8"]
+        head += [f"Content-Length: {len(body)}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in responseHeaders or ()]
+        self.sendData("\r\n".join([*head, "\r\n"]).encode() + body)
+
+    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
+        if self.dialect == CES1 and len(runs) == 1:
+            return runs[0].ces1_frames
+        key = (self.dialect, *runs)
+        made = memo.get(key)
+        if made is None:
+            if self.dialect == CES1:
+                made = [buffer for run in runs for buffer in run.ces1_frames]
+            else:
+                made = frames.gathered(wire.pack(runs))
+            memo[key] = made
+        return made
+
+
+class DiallingLink(Link, WebSocketClientProtocol):
+    """The end that dialled: every frame goes out under a key of its own."""
+
+    serving = False
+
+    def onConnect(self, response: Any) -> None:
+        if response.protocol == CES2:
+            self.dialect = CES2
+
+    def processHandshake(self) -> None:
+        try:
+            super().processHandshake()
+        except UnicodeDecodeError:  # Autobahn decodes the answer for its log
+            self.failHandshake("the answer to the handshake is not UTF-8")
+
+    def failHandshake(self, reason: str) -> None:
+        self._handshake_failed(reason)
+        super().failHandshake(reason)
+
+    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
+        if self.dialect == CES2:
+            return [frames.masked_frames([b"".join(parts) for parts in wire.pack(runs)])]
+        return [frames.masked_frames([record for run in runs for record in run.records])]

@@ -1,0 +1,114 @@
+"""Text messages: subscription changes and the control messages of ces.2 (docs/protocol.md sections 4 and 5).
+
+Grammar::
+
+    subscription = {"rooms": [room, ...], "create": true | false}
+    control      = {"hello": {"node": ID, "session": SID | null, "received": N [, "resumed": bool, "window":
+    SECONDS]}}
+                 | {"ack": N} | {"gap": {"lost": N}} | {"error": {"code": CODE, "reason": TEXT}}
+
+A message that holds none of the control keys is a subscription change. Unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from ces.model.wire import room_fault
+
+
+class MalformedControl(ValueError):
+    """A text message that is neither a subscription change nor a control message; the text says why."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class SubscriptionChange(msgspec.Struct, frozen=True):
+    """Rooms to add (``create``) or to remove; to remove none is to remove all."""
+
+    rooms: list[str] = []
+    create: bool = False
+
+
+class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
+    """The first message of either side. ``session`` is None where no session is offered or kept."""
+
+    node: str
+    session: str | None = None
+    received: Count = 0
+    resumed: bool | msgspec.UnsetType = msgspec.UNSET
+    window: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """`lost` records were dropped at this point of the stream."""
+
+    lost: Count
+
+
+class Error(msgspec.Struct, frozen=True):
+    """What was wrong with something that the other side sent; ``code`` as in docs/protocol.md section 9."""
+
+    code: int
+    reason: str
+
+
+class _Text(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Any text message."""
+
+    hello: Hello | None = None
+    ack: Count | None = None
+    gap: Gap | None = None
+    error: Error | None = None
+    rooms: list[str] | None = None
+    create: bool = False
+
+
+Message = SubscriptionChange | Hello | Gap | Error
+
+NODE_LENGTH = 128
+
+_decode = msgspec.json.Decoder(_Text).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_control(text: bytes) -> Message | int:
+    """Read a text message; an ack is returned as its number.
+
+    :raises MalformedControl: when it is no JSON object of the grammar, or a room or a node breaks its rules.
+    """
+    try:
+        message = _decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise MalformedControl(f"the text message cannot be read: {error}") from None
+    if message.hello is not None:
+        node = message.hello.node
+        if not node or len(node) > NODE_LENGTH or not node.isascii() or not node.isprintable() or " " in node:
+            raise MalformedControl(
+                f"the node of a hello is 1 to {NODE_LENGTH} printable ASCII characters without spaces"
+            )
+        return message.hello
+    if message.ack is not None:
+        return message.ack
+    if message.gap is not None:
+        return message.gap
+    if message.error is not None:
+        return message.error
+    if message.rooms is None and not message.create:
+        return SubscriptionChange()
+    rooms = message.rooms or []
+    for room in rooms:
+        fault = room_fault(room.encode("utf-8", "surrogatepass"))
+        if fault is not None:
+            raise MalformedControl(f"room {room[:80]!r} cannot be subscribed to: {fault}")
+    return SubscriptionChange(rooms, message.create)
+
+
+def write_control(message: Message) -> bytes:
+    """The text of a message."""
+    if isinstance(message, SubscriptionChange):
+        return _encode(message)
+    return _encode({type(message).__name__.lower(): message})

@@ -1,0 +1,35 @@
+"""The envelope of ``GET /status``, in the form that the fleet's monitoring decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def envelope(
+    bin: str, version: str, uptime_seconds: float, info: Mapping[str, object], sick: str | None
+) -> dict[str, object]:
+    """What ``/status`` answers.
+
+    :param bin: the program, for example ``ces-hub``.
+    :param info: what the role tells of itself.
+    :param sick: why the role cannot do its work, as a sentence, shown as ``info.reason``; None when it can.
+    """
+    return {
+        "bin": bin,
+        "statuscode": "healthy" if sick is None else "sick",
+        "version": version,
+        "uptime": go_duration(uptime_seconds),
+        "info": dict(info) if sick is None else {"reason": sick, **info},
+    }
+
+
+def go_duration(seconds: float) -> str:
+    """Whole seconds as Go's ``time.Duration`` prints them (``1h2m3s``), which the monitoring decodes.
+
+    A unit is there when it or a larger one is not zero; hours do not end at 24.
+    """
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,0 +1,122 @@
+"""The repeater as a Twisted service: ports, the hub link, routes that are read again, and a clean end."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ces.link.listen import Listening
+from ces.link.owner import LinkLimits
+from ces.model.address import parse_address
+from ces.ops.hangup import Hangup
+from ces.ops.http import make_site
+from ces.ops.logging import LogLevels
+from ces.repeater.api import RepeaterApi
+from ces.repeater.http_target import HttpClient
+from ces.repeater.hub_link import PATH
+from ces.repeater.repeater import Repeater
+from ces.repeater.routes_file import Routes, RoutesError, load, target_url
+from ces.repeater.settings import HUB_PORT, RepeaterSettings
+from ces.repeater.target import TargetLimits
+
+EVERY = "*"
+
+
+def read_routes(settings: RepeaterSettings) -> Routes:
+    """The routes of the file, if there is one, with the central repeaters added to those of every room.
+
+    :raises RoutesError: when the file cannot be used.
+    """
+    routes = load(settings.routes) if settings.routes else {}
+    central = [target_url(text) for text in settings.central_repeater_addresses]
+    if central:
+        routes = {**routes, EVERY: tuple(dict.fromkeys([*routes.get(EVERY, ()), *central]))}
+    return routes
+
+
+class RepeaterLinks(Service):
+    """The repeater's links as a service: dials the hub, and ends all links when it stops."""
+
+    def __init__(self, repeater: Repeater, client: HttpClient) -> None:
+        self._repeater = repeater
+        self._client = client
+
+    def startService(self) -> None:
+        """Dial the hub."""
+        super().startService()
+        self._repeater.start()
+
+    def stopService(self) -> Deferred[None]:
+        """End every link; fires when they have gone."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._goodbye())
+
+    async def _goodbye(self) -> None:
+        await self._repeater.stop()
+        await self._client.close()
+
+
+class RoutesFile(Hangup):
+    """Reads the routes again on SIGHUP; a file that is bad leaves the old ones.
+
+    :param read: reads them; may raise `RoutesError`.
+    :param use: takes them.
+    """
+
+    def __init__(
+        self, read: Callable[[], Routes], use: Callable[[Routes], None], reactor: Any, log: Logger
+    ) -> None:
+        super().__init__(self.reload, reactor)
+        self._read = read
+        self._use = use
+        self._log = log
+
+    def reload(self) -> None:
+        """Read the routes again."""
+        try:
+            routes = self._read()
+        except RoutesError as error:
+            self._log.error("the routes stay as they were: {error}", error=error)
+        else:
+            self._use(routes)
+            self._log.info("the routes were read again: {count} patterns", count=len(routes))
+
+
+def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogLevels) -> MultiService:
+    """A service that listens, keeps the link to the hub up and serves until it is stopped.
+
+    :raises SystemExit: with one sentence, when the routes file cannot be used.
+    """
+    log = levels.logger("ces.repeater")
+    host = socket.gethostname()
+    target_limits = TargetLimits.of(settings)
+    client = HttpClient(reactor, target_limits)
+    repeater = Repeater(
+        settings.id or host,
+        f"{host}-{secrets.token_hex(4)}",
+        parse_address(settings.hub, HUB_PORT, strip=PATH),
+        reactor,
+        client.treq,
+        limits=LinkLimits.of(settings, settings.target_buffer),
+        target_limits=target_limits,
+        spool_bytes=settings.spool_bytes,
+        log=log,
+    )
+    try:
+        repeater.route(read_routes(settings))
+    except RoutesError as error:
+        raise SystemExit(f"ces-repeater: {error}") from None
+    api = RepeaterApi(repeater, reactor, levels)
+    service = MultiService()
+    RepeaterLinks(repeater, client).setServiceParent(service)
+    RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
+    Listening(
+        "ces-repeater", settings.listen, make_site(api.app.resource(), reactor), reactor, log
+    ).setServiceParent(service)
+    return service

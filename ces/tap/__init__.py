@@ -1,0 +1,1 @@
+"""twistd's way in: the options of each role and the service made from them. The reactor enters here."""

@@ -1,0 +1,26 @@
+"""``twistd ces-hub``."""
+
+from __future__ import annotations
+
+from twisted.application.service import IService
+
+from ces.hub.settings import HubSettings
+from ces.tap.options import RoleOptions
+
+
+class Options(RoleOptions[HubSettings]):
+    """The options of a hub."""
+
+    program = "ces-hub"
+    summary = "Carry events between messengers, repeaters and other hubs."
+    settings_class = HubSettings
+
+
+def makeService(options: Options) -> IService:
+    """The hub as a service on Twisted's global reactor."""
+    from twisted.internet import reactor
+
+    from ces.hub.service import make_hub_service
+    from ces.ops.logging import LogLevels
+
+    return make_hub_service(options.settings, reactor, LogLevels(options.settings.log_level))

@@ -1,0 +1,200 @@
+"""Real processes and clients that are not ours, for the end-to-end tests.
+
+`Role` is a ``twistd`` process; `Peer` is the ``websockets`` package's client playing a member of the fleet:
+in ces.1 to the letter of the Go services (leading line feeds, no final one, one record per message), in ces.2
+with hello and batches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+PATIENCE = 15.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def until(condition, what: str, patience: float = PATIENCE):
+    """Ask until the answer is true; its value."""
+    end = time.monotonic() + patience
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {patience:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Role:
+    """One ``twistd`` process: ``Role(tmp_path, "ces-hub", port, "--in-room")``."""
+
+    def __init__(self, folder: Path, role: str, port: int, *options: str, name: str = "", env=None) -> None:
+        self.folder, self.role, self.port, self.options = folder, role, port, options
+        self.name = name or f"{role}-{port}"
+        self.log = folder / f"{self.name}.log"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("CES_", "ROOM_", "SYSTEM_"))} | (
+            env or {}
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *twistd: str) -> list[str]:
+
+        return [
+            twistd_script(),
+            *twistd,
+            self.role,
+            "--listen",
+            f"tcp:{self.port}:interface=127.0.0.1",
+            *self.options,
+        ]
+
+    def start(self) -> Role:
+        self.process = subprocess.Popen(
+            self.command("-n", "--pidfile=", f"--logfile={self.log}"),
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        until(self.healthy, f"{self.name} answers")
+        return self
+
+    def healthy(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended: {self.process.stdout.read().decode()}")
+        try:
+            return self.get("/health")[0] == 200
+        except OSError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it with a signal; the exit status. twistd ends by the signal that it was told to end with."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        return code
+
+    def logged(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def get(self, path: str) -> tuple[int, str]:
+        return self.request("GET", path)
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
+        """(status, text) of an HTTP request."""
+        ask = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method)
+        try:
+            with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def info(self) -> dict:
+        return json.loads(self.get("/status")[1])["info"]
+
+
+def twistd_script() -> str:
+    """The ``twistd`` beside this interpreter."""
+    return str(Path(sys.executable).with_name("twistd"))
+
+
+def event(number: int, room: str = "ITB-1108") -> bytes:
+    """A v2 event that bears a number."""
+    return json.dumps(
+        {
+            "generating-system": f"{room}-CP1",
+            "timestamp": "2026-11-23T08:00:00.123456789Z",
+            "event-tags": ["core-state", "user-generated"],
+            "target-device": {"buildingID": "ITB", "roomID": room, "deviceID": f"{room}-D1"},
+            "affected-room": {"buildingID": "ITB", "roomID": room},
+            "key": "volume",
+            "value": str(number),
+            "user": "",
+            "data": None,
+        }
+    ).encode()
+
+
+class Peer:
+    """A WebSocket client that speaks as a member of the fleet does."""
+
+    def __init__(self, port: int, path: str, dialect: str = "ces.1", node: str = "") -> None:
+        self.dialect = dialect
+        offered = [dialect] if dialect == "ces.2" else None
+        self.socket: ClientConnection = connect(
+            f"ws://127.0.0.1:{port}{path}",
+            subprotocols=offered,
+            compression=None,
+            max_size=None,
+            max_queue=None,
+            ping_interval=None,
+            legacy=True,
+        )
+        self.controls: list[dict] = []
+        self._waiting: list[tuple[str, bytes]] = []
+        if dialect == "ces.2":
+            self.socket.send(
+                json.dumps({"hello": {"node": node or f"peer-{id(self)}", "session": None, "received": 0}})
+            )
+            self.hello = json.loads(self.socket.recv(PATIENCE))["hello"]
+
+    def subscribe(self, *rooms: str, create: bool = True) -> None:
+        self.socket.send(json.dumps({"rooms": list(rooms), "create": create}))
+
+    def send(self, room: str, *events: bytes) -> None:
+        if self.dialect == "ces.2":
+            self.socket.send(b"".join(b"%b\n%b\n" % (room.encode(), one) for one in events))
+        else:
+            for one in events:
+                self.socket.send(b"%b\n\n\n%b" % (room.encode(), one))
+
+    def records(self, quiet: float = 0.3) -> Iterator[tuple[str, bytes]]:
+        """Records as they come, until nothing has come for `quiet` seconds."""
+        while True:
+            if self._waiting:
+                yield self._waiting.pop(0)
+                continue
+            try:
+                message = self.socket.recv(quiet)
+            except (TimeoutError, ConnectionClosed):
+                return
+            if isinstance(message, str):
+                self.controls.append(json.loads(message))
+                continue
+            lines = message.split(b"\n")
+            assert lines[-1] == b"", "every record ends with a line feed"
+            assert self.dialect == "ces.2" or len(lines) == 3, "ces.1 carries one record per message"
+            self._waiting += [(r.decode(), e) for r, e in zip(lines[:-1:2], lines[1::2], strict=True)]
+
+    def numbers(self, count: int, quiet: float = 0.3) -> list[int]:
+        """The numbers of at least `count` events, and of all that come after them within `quiet` seconds."""
+        found: list[int] = []
+        end = time.monotonic() + PATIENCE
+        while len(found) < count and time.monotonic() < end:
+            found += [int(json.loads(one)["value"]) for _, one in self.records(0.01)]
+        return found + [int(json.loads(one)["value"]) for _, one in self.records(quiet)]
+
+    def close(self) -> None:
+        self.socket.close()

@@ -1,0 +1,86 @@
+"""A repeater on a network in memory, with its hub at one end and its targets at the other."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ces.link.owner import LinkLimits
+from ces.model.address import parse_address
+from ces.model.wire import CES2
+from ces.repeater.repeater import Repeater
+from ces.repeater.target import TargetLimits
+from tests.links import Lines
+from tests.network import Answer, Dial, Network
+
+
+class NoHttp:
+    """A client for repeaters without HTTP targets: nobody asks it."""
+
+
+class Bench:
+    """One repeater, `hub` being its link's other end once `hub_up` has been called.
+
+    lines: what was logged.
+    """
+
+    def __init__(
+        self,
+        routes: dict[str, tuple[str, ...]] | None = None,
+        targets: TargetLimits | None = None,
+        spool_bytes: int = 1024 * 1024,
+        client: Any = None,
+    ) -> None:
+        self.network = Network()
+        self.lines = Lines()
+        bounds = targets or TargetLimits()
+        self.repeater = Repeater(
+            "rep-1",
+            "rep-node",
+            parse_address("hub", 7100),
+            self.network,
+            cast(HTTPClient, client or NoHttp()),
+            limits=LinkLimits(outbox=bounds.buffer),
+            target_limits=bounds,
+            spool_bytes=spool_bytes,
+            log=Logger(namespace="ces.test", observer=self.lines),
+        )
+        self.repeater.route(routes or {})
+
+    def hub_up(self, dialect: str = CES2) -> Answer:
+        """Dial the hub, if that has not been done, and let it answer."""
+        if not self.network.dials:
+            self.repeater.start()
+        self.hub = self.network.dials[0].answer("hub-node", dialect, "repeater")
+        return self.hub
+
+    def from_hub(self, *runs: Any) -> None:
+        """Records come from the hub."""
+        for run in runs:
+            self.hub.peer.put(run)
+        self.hub.peer.flush({})
+        self.network.settle()
+
+    @property
+    def dial(self) -> Dial:
+        """The one dial that waits."""
+        (dial,) = self.network.dials
+        return dial
+
+    def target(self, url: str) -> dict[str, Any]:
+        """What the status says of a target."""
+        return next(target for target in self.repeater.pool.status() if target["address"] == url)
+
+    def stop(self) -> None:
+        """Stop the repeater; nothing must be left of it."""
+        done = Deferred.fromCoroutine(self.repeater.stop())
+        self.network.settle()
+        self.network.pass_time(3)
+        for answer in list(self.network.answers):
+            answer.cut()
+        assert done.called
+        done.addErrback(lambda failure: failure.raiseException())
+        assert self.network.dials == []

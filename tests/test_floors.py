@@ -1,0 +1,99 @@
+"""The floors of the house: imports point down only, floor 0 is pure, only the top knows the reactor."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CES = ROOT / "ces"
+
+FLOORS = {
+    "model": 0,
+    "event": 0,
+    "ops": 1,
+    "link": 2,
+    "hub": 3,
+    "repeater": 3,
+    "messenger": 3,
+    "tap": 4,
+    "cli": 4,
+}
+IMPURE = {
+    "twisted",
+    "autobahn",
+    "txaio",
+    "klein",
+    "treq",
+    "socket",
+    "time",
+    "logging",
+    "asyncio",
+    "threading",
+    "random",
+}
+
+MODULES = sorted(CES.rglob("*.py"))
+
+
+def imports(path: Path, inside_functions: bool = True) -> Iterator[str]:
+    """The dotted names that a module imports, ``from a import b`` as ``a.b``."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        if inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def part(path: Path) -> str:
+    """The package or module of `ces` that a file belongs to."""
+    return path.relative_to(CES).with_suffix("").parts[0]
+
+
+def test_every_part_has_a_floor() -> None:
+    assert {part(path) for path in MODULES} - {"__init__", "__main__"} <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CES)))
+def test_imports_point_down(path: Path) -> None:
+    if path.name == "__init__.py" and path.parent == CES:
+        assert not [name for name in imports(path) if name.startswith("ces")]
+        return
+    here = part(path)
+    for name in imports(path):
+        there = name.split(".")[1] if name.startswith("ces.") else here
+        if there != here and there in FLOORS:
+            assert FLOORS[there] < FLOORS[here] or (here, there) == ("event", "model"), (
+                f"{here} imports {name}"
+            )
+
+
+@pytest.mark.parametrize("path", sorted((CES / "model").glob("*.py")), ids=lambda path: path.name)
+def test_floor_0_is_pure(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CES)))
+def test_no_module_installs_a_reactor(path: Path) -> None:
+    assert "twisted.internet.reactor" not in set(imports(path, inside_functions=False))
+    if FLOORS.get(part(path), 0) < FLOORS["tap"]:
+        assert "twisted.internet.reactor" not in set(imports(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CES)))
+def test_autobahn_is_subclassed_in_floor_1_alone(path: Path) -> None:
+    if part(path) != "link":
+        assert not [name for name in imports(path) if name.startswith(("autobahn", "txaio"))]
+
+
+def test_the_plugin_is_a_lone_module() -> None:
+    assert [path.name for path in (ROOT / "twisted" / "plugins").glob("*.py")] == ["ces_plugins.py"]
+    assert not (ROOT / "twisted" / "__init__.py").exists()

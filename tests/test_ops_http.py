@@ -1,0 +1,262 @@
+"""What the HTTP sides of hub and repeater share, byte for byte, without sockets."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pytest
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+import ces
+from ces.ops.http import add_common_routes, json_answer, make_site, text
+from ces.ops.logging import LogLevels
+
+
+class Answer(NamedTuple):
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def sentence(self) -> str:
+        return self.body.decode()
+
+
+def answer(raw: bytes) -> Answer:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    if "content-length" in headers:
+        body = body[: int(headers["content-length"])]
+    return Answer(int(status.split()[1]), headers, body)
+
+
+class Connection:
+    """One HTTP connection to a small application with the common routes."""
+
+    def __init__(self, body_limit: int = 1000) -> None:
+        self.clock = Clock()
+        self.levels = LogLevels()
+        self.sick: str | None = None
+        self.slow: Deferred[bytes] = Deferred()
+        app = Klein()
+        app.route("/echo", methods=["POST"], endpoint="echo")(
+            lambda request: text(request, 200, request.content.read().decode())
+        )
+        app.route("/form", methods=["POST"], endpoint="form")(
+            lambda request: json_answer(request, len(request.args))
+        )
+        app.route("/json", endpoint="json")(lambda request: json_answer(request, {"a": 1}, 202))
+        app.route("/fails", endpoint="fails")(lambda request: 1 / 0)
+        app.route("/slow", endpoint="slow")(lambda request: self.slow)
+        add_common_routes(
+            app,
+            bin="ces-test",
+            clock=self.clock,
+            levels=self.levels,
+            info=lambda: {"nexus": 1},
+            counters=lambda: {"ces_test": ("A test.", "counter", 3)},
+            sick=lambda: self.sick,
+        )
+        self.site = make_site(app.resource(), self.clock, body_limit=body_limit)
+        self.site.doStart()
+        self.connect()
+
+    def connect(self) -> None:
+        self.channel = self.site.buildProtocol(None)
+        self.transport = StringTransport()
+        self.transport.abortConnection = self.transport.loseConnection
+        self.channel.makeConnection(self.transport)
+
+    def feed(self, raw: bytes) -> bytes:
+        """Let these bytes arrive; what was written for them."""
+        self.transport.clear()
+        self.channel.dataReceived(raw)
+        return self.transport.value()
+
+    def send(self, raw: bytes) -> Answer:
+        return answer(self.feed(raw))
+
+    def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> Answer:
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{method} {path} HTTP/1.1\r\nHost: test\r\n{length}{headers}\r\n"
+        return self.send(head.encode("latin-1") + body)
+
+
+@pytest.fixture
+def connection() -> Connection:
+    return Connection()
+
+
+def test_status_is_the_envelope_with_the_uptime_since_the_routes_were_added(connection):
+    connection.clock.advance(3723)
+    connection.connect()
+    got = connection.ask("GET", "/status")
+    assert (got.code, got.headers["content-type"]) == (200, "application/json")
+    assert json.loads(got.body) == {
+        "bin": "ces-test",
+        "statuscode": "healthy",
+        "version": ces.__version__,
+        "uptime": "1h2m3s",
+        "info": {"nexus": 1},
+    }
+    connection.sick = "no port could be opened"
+    assert json.loads(connection.ask("GET", "/status").body)["statuscode"] == "sick"
+
+
+def test_health_is_a_plain_ok(connection):
+    got = connection.ask("GET", "/health")
+    assert (got.code, got.body, got.headers["content-type"]) == (200, b"ok", "text/plain; charset=utf-8")
+
+
+def test_the_log_level_is_read_and_changed_while_running(connection):
+    assert connection.ask("GET", "/log-level").sentence == "info"
+    assert connection.ask("PUT", "/log-level/debug").code == 200
+    assert connection.ask("GET", "/log-level").sentence == connection.levels.level == "debug"
+    assert connection.ask("PUT", "/log-level/WARN").sentence == "warn"
+
+
+def test_an_unknown_log_level_is_refused_with_a_sentence(connection):
+    got = connection.ask("PUT", "/log-level/loud")
+    assert got.code == 400
+    assert got.sentence == "there is no log level 'loud'; expected one of debug, info, warn, error, critical."
+    assert connection.levels.level == "info"
+
+
+def test_metrics_are_what_prometheus_reads(connection):
+    got = connection.ask("GET", "/metrics")
+    assert got.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert b"\nces_test_total 3.0\n" in got.body
+
+
+def test_an_unknown_path_is_one_sentence(connection):
+    got = connection.ask("GET", "/nowhere?x=1")
+    assert (got.code, got.sentence) == (404, "There is nothing at /nowhere.")
+    assert got.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_a_method_that_a_path_does_not_take_is_one_sentence(connection):
+    got = connection.ask("DELETE", "/status")
+    assert (got.code, got.sentence) == (405, "/status does not take DELETE; it takes GET, HEAD.")
+    assert got.headers["allow"] == "get, head"
+
+
+def test_an_exception_is_logged_and_answered_with_one_sentence(connection, logged_failures):
+    got = connection.ask("GET", "/fails")
+    assert (got.code, got.sentence) == (
+        500,
+        "Something is wrong here, not with the request; the log says what.",
+    )
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_a_client_that_leaves_while_it_waits_is_no_failure(connection):
+    assert connection.feed(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    connection.channel.connectionLost(Failure(ConnectionDone()))
+    assert connection.slow.called
+
+
+def test_answers_name_the_server_and_their_length_and_head_has_no_body(connection):
+    got = connection.ask("GET", "/json")
+    assert (got.code, got.body) == (202, b'{\n  "a": 1\n}\n')
+    assert (got.headers["server"], got.headers["content-length"]) == ("ces", "13")
+    assert connection.ask("HEAD", "/health").body == b""
+
+
+def test_a_sentence_with_a_lone_surrogate_is_still_an_answer():
+    connection = Connection()
+    app = Klein()
+    app.route("/")(lambda request: text(request, 200, "\ud800"))
+    connection.site.resource = app.resource()
+    assert connection.ask("GET", "/").sentence == r"\ud800"
+
+
+def test_a_posted_form_is_left_as_it_is(connection):
+    form = "Content-Type: application/x-www-form-urlencoded\r\n"
+    assert connection.ask("POST", "/echo", b'{"a":"b&c=d"}', form).body == b'{"a":"b&c=d"}'
+    assert connection.ask("POST", "/form", b"a=1&b=2", form).body == b"0\n"
+
+
+def test_a_body_as_large_as_the_limit_is_taken(connection):
+    assert connection.ask("POST", "/echo", b"x" * 1000).body == b"x" * 1000
+    chunked = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n%b\r\n0\r\n\r\n"
+    assert connection.send(chunked % (b"y" * 1000)).body == b"y" * 1000
+
+
+TOO_LARGE = "The body is larger than 1000 bytes, the most that is taken here."
+
+
+def test_a_content_length_above_the_limit_is_answered_before_the_body_comes(connection):
+    got = connection.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+    assert (got.code, got.sentence, got.headers["connection"]) == (413, TOO_LARGE, "close")
+    assert not connection.transport.disconnecting, "a close now would take the answer with it"
+    assert connection.feed(b"x" * 1001) == b""
+    assert connection.transport.disconnecting
+
+
+def test_a_client_that_asks_whether_to_continue_is_told_no_alone(connection):
+    got = connection.send(
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert got.code == 413
+    assert b"100 Continue" not in connection.transport.value()
+
+
+def test_a_chunked_body_that_grows_above_the_limit_is_answered_at_that_point(connection):
+    assert connection.feed(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n") == b""
+    got = connection.send(b"3e9\r\n" + b"x" * 1001 + b"\r\n")
+    assert (got.code, got.sentence) == (413, TOO_LARGE)
+    connection.feed(b"0\r\n\r\n")
+    assert connection.transport.disconnecting
+
+
+def test_a_body_without_an_end_is_cut_off(connection):
+    connection.feed(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    connection.feed(b"x" * 2000)
+    assert not connection.transport.disconnecting
+    connection.feed(b"x")
+    assert connection.transport.disconnecting
+
+
+@pytest.mark.parametrize("digits", [19, 30, 5000])
+def test_a_content_length_of_any_number_of_digits_is_only_too_large(connection, digits):
+    got = connection.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\n" % (b"9" * digits))
+    assert (got.code, got.sentence) == (413, TOO_LARGE)
+
+
+def test_nothing_after_a_body_that_was_refused_is_answered(connection):
+    connection.feed(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+    assert connection.feed(b"x" * 1001 + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+
+
+@pytest.mark.parametrize("host", [b"\xff", b"a..b", b"x" * 300, b"[", b"", b"a b"])
+def test_whatever_the_host_header_says_the_answer_is_the_same(connection, host):
+    assert connection.send(b"GET /health HTTP/1.1\r\nHost: %b\r\n\r\n" % host).body == b"ok"
+
+
+@pytest.mark.parametrize("line", [b"GET /%ff", b"GET /\xff", b"G\xffT /status", b"GET /log-level/%c3%28"])
+def test_a_path_that_is_not_utf_8_or_a_method_that_is_not_ascii_is_refused(connection, line):
+    got = connection.send(line + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert got.code == 400
+
+
+def test_a_connection_that_is_silent_is_closed_after_the_timeout(connection):
+    connection.feed(b"GET /status HTTP/1.1\r\nHo")
+    connection.clock.advance(9.9)
+    assert not connection.transport.disconnecting
+    connection.clock.advance(0.2)
+    assert connection.transport.disconnecting
+
+
+def test_the_site_keeps_no_timer_while_nobody_is_connected():
+    clock = Clock()
+    site = make_site(Klein().resource(), clock)
+    site.doStart()
+    assert clock.getDelayedCalls() == []
+    site.doStop()

@@ -1,0 +1,227 @@
+"""Where events go, against slow models written straight from docs/protocol.md section 6."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ces.model.routing import (
+    HUB,
+    KINDS,
+    MESSENGER,
+    REPEATER,
+    WITHOUT_BOUND,
+    HubRoutes,
+    RepeaterRoutes,
+)
+
+ROOMS = [b"", b"A", b"B", b"C", b"*"]
+room_lists = st.lists(st.sampled_from(ROOMS), max_size=4)
+
+
+class SlowHub:
+    """The rules, link by link: every question goes through all links."""
+
+    def __init__(self, in_room: bool) -> None:
+        self.in_room = in_room
+        self.kinds: dict[str, str] = {}
+        self.wants: dict[str, set[bytes]] = {}
+        self.last_repeater: str | None = None
+
+    def wanted(self) -> set[bytes]:
+        """What messengers want."""
+        return {room for link, rooms in self.wants.items() if self.kinds[link] == MESSENGER for room in rooms}
+
+    def gets(self, link: str, room: bytes, source_kind: str, source: str | None) -> bool:
+        if link == source or self.kinds[link] == REPEATER or not {room, b"*"} & self.wants[link]:
+            return False
+        if self.kinds[link] == MESSENGER:
+            return True
+        return source_kind == MESSENGER or (source_kind == REPEATER and not self.in_room)
+
+
+class Routing(RuleBasedStateMachine):
+    """Random joins, leaves, subscriptions and events."""
+
+    @initialize(in_room=st.booleans(), cache_bound=st.sampled_from([1, 2, 100]))
+    def start(self, in_room: bool, cache_bound: int) -> None:
+        self.routes: HubRoutes[str] = HubRoutes(in_room, cache_bound)
+        self.slow = SlowHub(in_room)
+        self.joins = 0
+
+    @rule(kind=st.sampled_from(KINDS), ces1=st.booleans())
+    def join(self, kind: str, ces1: bool) -> None:
+        self.joins += 1
+        link = f"{kind} {self.joins}"
+        everything = kind == HUB and ces1
+        self.routes.join(link, kind, everything)
+        self.slow.kinds[link] = kind
+        self.slow.wants[link] = {b"*"} if everything else set()
+
+    def pick(self, data: st.DataObject, *kinds: str) -> str | None:
+        links = [link for link, kind in self.slow.kinds.items() if kind in kinds]
+        return data.draw(st.sampled_from(links)) if links else None
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        link = self.pick(data, *KINDS)
+        if link is None:
+            return
+        before = self.slow.wanted()
+        if link == self.slow.last_repeater:
+            # The one before it in line is then the one that was last; without one, the line begins anew.
+            place = self.line().index(link)
+            self.slow.last_repeater = self.line()[place - 1] if place else None
+        del self.slow.kinds[link], self.slow.wants[link]
+        ended = self.routes.leave(link)
+        assert sorted(ended) == sorted(before - self.slow.wanted())
+        assert self.routes.leave(link) == []
+
+    @rule(data=st.data(), rooms=room_lists)
+    def subscribe(self, data: st.DataObject, rooms: list[bytes]) -> None:
+        link = self.pick(data, MESSENGER, HUB)
+        if link is None:
+            return
+        before = self.slow.wanted()
+        self.slow.wants[link] |= set(rooms)
+        assert sorted(self.routes.subscribe(link, rooms)) == sorted(self.slow.wanted() - before)
+
+    @rule(data=st.data(), rooms=st.none() | room_lists)
+    def unsubscribe(self, data: st.DataObject, rooms: list[bytes] | None) -> None:
+        link = self.pick(data, MESSENGER, HUB)
+        if link is None:
+            return
+        before = self.slow.wanted()
+        self.slow.wants[link] -= self.slow.wants[link] if rooms is None else set(rooms)
+        assert sorted(self.routes.unsubscribe(link, rooms)) == sorted(before - self.slow.wanted())
+
+    @rule(data=st.data(), room=st.sampled_from(ROOMS[:-1]), kind=st.sampled_from(KINDS), posted=st.booleans())
+    def event(self, data: st.DataObject, room: bytes, kind: str, posted: bool) -> None:
+        source = None if posted else self.pick(data, kind)
+        group = self.routes.destinations(room, kind, source)
+        assert sorted(group.links) == sorted(
+            link for link in self.slow.kinds if self.slow.gets(link, room, kind, source)
+        )
+        assert group.repeater == (kind == MESSENGER)
+
+    def line(self) -> list[str]:
+        return [link for link, kind in self.slow.kinds.items() if kind == REPEATER]
+
+    @rule(data=st.data())
+    def one_repeater(self, data: st.DataObject) -> None:
+        line = self.line()
+        backlogged = set(data.draw(st.lists(st.sampled_from(line)))) if line else set()
+        start = line.index(self.slow.last_repeater) + 1 if self.slow.last_repeater in line else 0
+        in_turn = line[start:] + line[:start]
+        free = [link for link in in_turn if link not in backlogged]
+        expected = (free or in_turn or [None])[0]
+        assert self.routes.next_repeater(backlogged.__contains__) == expected
+        self.slow.last_repeater = expected
+
+    @invariant()
+    def what_it_shows_agrees(self) -> None:
+        if not hasattr(self, "routes"):
+            return
+        assert sorted(self.routes.wanted()) == sorted(self.slow.wanted())
+        for room in ROOMS:
+            assert self.routes.is_wanted(room) == (room in self.slow.wanted())
+        for kind in KINDS:
+            assert self.routes.links(kind) == [link for link, its in self.slow.kinds.items() if its == kind]
+        for link, rooms in self.slow.wants.items():
+            assert link in self.routes
+            assert set(self.routes.rooms(link)) == rooms
+        assert {room: set(links) for room, links in self.routes.messengers_by_room().items()} == {
+            room: {
+                link
+                for link, rooms in self.slow.wants.items()
+                if room in rooms and self.slow.kinds[link] == MESSENGER
+            }
+            for room in self.slow.wanted()
+        }
+
+
+TestRouting = Routing.TestCase
+TestRouting.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+# -- what the model does not see ---------------------------------------------------------------------------
+
+
+def test_a_link_that_holds_a_room_and_the_star_is_there_once() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    routes.join("m", MESSENGER)
+    routes.subscribe("m", [b"A", b"*", b"A"])
+    assert routes.destinations(b"A", HUB).links == ("m",)
+    routes.unsubscribe("m", [b"*"])
+    assert routes.destinations(b"A", HUB).links == ("m",)
+    assert routes.destinations(b"B", HUB).links == ()
+
+
+def test_rooms_that_nobody_names_share_one_answer() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    routes.join("all", MESSENGER)
+    routes.subscribe("all", [b"*"])
+    assert routes.destinations(b"A", HUB) is routes.destinations(b"B", HUB)
+    routes.subscribe("all", [b"B"])
+    assert routes.destinations(b"B", HUB).links == ("all",)
+
+
+def test_a_group_without_its_senders_is_remembered_within_a_bound() -> None:
+    routes: HubRoutes[int] = HubRoutes()
+    for link in range(100):
+        routes.join(link, MESSENGER)
+        routes.subscribe(link, [b"*"])
+    group = routes.destinations(b"A", MESSENGER)
+    for link in range(100):
+        assert set(routes.destinations(b"A", MESSENGER, link).links) == set(range(100)) - {link}
+        assert len(group._without) * len(group.links) <= WITHOUT_BOUND + len(group.links)
+    assert group.without(99) is group.without(99)
+
+
+def test_answers_are_remembered_within_a_bound() -> None:
+    routes: HubRoutes[str] = HubRoutes(cache_bound=10)
+    for number in range(100):
+        routes.destinations(b"%d" % number, MESSENGER)
+        assert len(routes._cache[MESSENGER]) <= 10
+    repeater = RepeaterRoutes({"*": ("t",)}, cache_bound=10)
+    for number in range(100):
+        assert repeater.targets(b"%d" % number) == ("t",)
+        assert len(repeater._cache) <= 10
+
+
+def test_backlogged_repeaters_are_used_when_there_is_no_other() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    assert routes.next_repeater(lambda link: True) is None
+    for link in ("r1", "r2"):
+        routes.join(link, REPEATER)
+    assert [routes.next_repeater(lambda link: True) for _ in range(4)] == ["r1", "r2", "r1", "r2"]
+
+
+patterns = st.sampled_from(["", "*", "I*", "ITB*", "ITB-*", "ITB-1", "ITB-1*", "ITB-11", "B", "B*", "Ü*"])
+targets = st.lists(st.sampled_from(["t1", "t2", "t3", "t4"]), max_size=3).map(tuple)
+
+
+@given(
+    st.dictionaries(patterns, targets), st.sampled_from(["", "I", "ITB-1", "ITB-11", "ITB-2", "B", "X", "Üb"])
+)
+def test_a_repeater_sends_to_every_target_whose_pattern_fits_once(
+    routes: dict[str, tuple[str, ...]], room: str
+) -> None:
+    fitting = [p for p in routes if p == room or (p.endswith("*") and room.startswith(p[:-1]))]
+    # The room itself first, then prefixes, longer ones first.
+    fitting.sort(key=lambda p: (p.endswith("*"), -len(p.encode())))
+    expected = tuple(dict.fromkeys(target for pattern in fitting for target in routes[pattern]))
+    found = RepeaterRoutes(routes)
+    assert found.targets(room.encode()) == expected
+    assert found.targets(room.encode()) == expected
+
+
+def test_a_repeater_whose_turn_it_is_keeps_it_when_the_one_before_it_leaves() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    routes.join("first", REPEATER)
+    assert routes.next_repeater(lambda link: False) == "first"
+    routes.join("second", REPEATER)
+    routes.leave("first")
+    routes.join("third", REPEATER)
+    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["second", "third", "second"]
