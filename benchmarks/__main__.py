@@ -1,0 +1,185 @@
+"""``python -m benchmarks``: measures, prints the table with the goals, writes JSON, Markdown and a chart.
+
+Rounds interleave the peers: each row measures every peer once before the next row, and every round all rows.
+What is shown is the median of the rounds. Ends with 1 when a goal was not met or something failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import ces
+from benchmarks import growth, report, roles, throughput
+from benchmarks.goals import HUB, judge
+from benchmarks.peers import HERE, LOAD_CORE, PEERS, SERVER_CORE, TICK, Missing, core, found
+from benchmarks.throughput import SIZES, Numbers, Pace
+
+RESULTS = HERE / "results"
+DISTURBED = 0.05
+"""Of one core, used by others while we measured: more than that is said."""
+
+SHOWN = ("rate", "per_cpu", "server_cpu", "load_busy", "lost", "p50_ms", "p99_ms", "others")
+
+EVERYONE = ("ces.2", "ces.1", "plain", "nats", "nats-ws", "mosquitto")
+
+SOLO: dict[str, Callable[[Pace], Numbers]] = {
+    "idle": lambda pace: growth.idle_memory(False, pace),
+    "idle-tls": lambda pace: growth.idle_memory(True, pace),
+    "growth": growth.growth,
+    "subscribing": growth.subscribing,
+    "leaving": growth.leaving,
+    "messenger-receives": roles.messenger_receives,
+    "messenger-sends": roles.messenger_sends,
+    "repeater": roles.repeater,
+    "messenger-imports": roles.messenger_imports,
+}
+
+ROWS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys([*throughput.LOADS, "latency"], EVERYONE),
+    **dict.fromkeys(["fan-out", "1-to-1"], (*EVERYONE, "relay")),
+    "hub-to-hub": ("ces.2", "ces.1", "plain"),
+    **{f"size-{n}": ("ces.2", "ces.1", "nats", "relay") for n in SIZES},
+    **dict.fromkeys(SOLO, (HUB,)),
+}
+"""Which peers each row measures."""
+
+
+def measure(row: str, peer: str, pace: Pace) -> Numbers:
+    """One sample, with how much of a core others have used meanwhile."""
+    before = _foreign()
+    began = datetime.datetime.now()
+    numbers = SOLO[row](pace) if row in SOLO else throughput.ROWS[row](peer, pace)
+    lasted = (datetime.datetime.now() - began).total_seconds()
+    return numbers | {"others": max(0.0, _foreign() - before) / lasted}
+
+
+def _foreign() -> float:
+    """Seconds of CPU that this machine has spent on anything but this process and its ended children."""
+    user, nice, system, _, _, irq, softirq = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8]
+    )
+    ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return (user + nice + system + irq + softirq) / TICK - sum(u.ru_utime + u.ru_stime for u in ours)
+
+
+def about(rounds: int, pace: Pace, arguments: list[str]) -> dict[str, str]:
+    """The machine, the versions, the date and how to repeat it."""
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().split("\n")
+            if "model name" in line
+        ),
+        "unknown",
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
+    virtual = ", virtual machine" if "hypervisor" in Path("/proc/cpuinfo").read_text() else ""
+    packages = ("twisted", "autobahn", "klein", "msgspec", "websockets")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{cpu}, {os.cpu_count()} cores{virtual}, {memory:.0f} GiB of memory, "
+        f"Linux {os.uname().release}",
+        "software": f"Central Event System {ces.__version__}, Python {platform.python_version()}, "
+        + ", ".join(f"{package} {version(package)}" for package in packages),
+        "beside it": ", ".join([_said("nats-server", "--version"), _said("mosquitto", "-h")]),
+        "how": f"server on core {core(SERVER_CORE)}, load on core {core(LOAD_CORE)}; rounds: {rounds}, "
+        f"peers in turn; {pace.seconds:g} s each after {pace.warm_up:g} s of warm-up; medians",
+        "repeat it": "`" + " ".join(["python -m benchmarks", *arguments]) + "`",
+    }
+
+
+def _said(program: str, option: str) -> str:
+    try:
+        done = subprocess.run([found(program), option], capture_output=True, text=True, check=False)
+    except Missing:
+        return f"{program}: not installed"
+    return (done.stdout or done.stderr).split("\n")[0]
+
+
+class Rounds:
+    """What all rounds have brought.
+
+    samples: row -> peer -> the numbers of each round. notes: what must be said of them. failed: how many
+    measurements could not be made although the server is there. disturbed: how many had company.
+    """
+
+    def __init__(self, rows: list[str]) -> None:
+        self.samples: dict[str, dict[str, list[Numbers]]] = {row: {} for row in rows}
+        self.notes: dict[str, None] = {}
+        self.failed = self.disturbed = 0
+
+    def once(self, row: str, peer: str, pace: Pace) -> None:
+        """Measure one peer."""
+        try:
+            numbers = measure(row, peer, pace)
+        except Missing as missing:
+            self.notes[f"{missing}."] = None
+            return
+        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+            self.failed += 1
+            self.notes[f"{row}, {peer}: failed: {error}"] = None
+            print(f"{row:20} {peer:10} failed: {error}", flush=True)
+            return
+        self.samples[row].setdefault(peer, []).append(numbers)
+        self.disturbed += numbers["others"] > DISTURBED
+        told = [metric for metric in SHOWN if metric in numbers] if "rate" in numbers else list(numbers)
+        shown = [f"{metric} {report.short(numbers[metric], metric)}" for metric in told]
+        print(f"{row:20} {peer:10}", *shown, flush=True)
+
+    def said(self) -> list[str]:
+        """The notes, with what holds for all."""
+        share = f"{DISTURBED:.0%} of a core"
+        company = f"Other processes used more than {share} during {self.disturbed} of the measurements."
+        return [*self.notes, company] if self.disturbed else list(self.notes)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
+    parser.add_argument(
+        "--only", default="", help=f"rows to measure, separated by commas, of: {', '.join(ROWS)}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="only shows that everything runs: its numbers mean nothing"
+    )
+    given = parser.parse_args(arguments)
+    rows = [row for row in given.only.split(",") if row] or list(ROWS)
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        parser.error(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
+    if given.rounds < 1:
+        parser.error("at least one round is needed")
+    pace = Pace(0.5, 0.3, 0.03) if given.quick else Pace()
+    times = 1 if given.quick else given.rounds
+    os.sched_setaffinity(0, {core(LOAD_CORE)})
+    titles = {peer.name: peer.title for peer in PEERS.values()}
+    rounds = Rounds(rows)
+    for _ in range(times):
+        for row in rows:
+            for peer in ROWS[row]:
+                rounds.once(row, peer, pace)
+    notes = ["A quick run: the numbers mean nothing."] * given.quick + rounds.said()
+    results = {"about": about(times, pace, arguments), "notes": notes, "samples": rounds.samples}
+    text = report.markdown(results, titles)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "latest.md").write_text(text)
+    (RESULTS / "latest.svg").write_text(report.chart(rounds.samples, titles))
+    print(f"\n{text}\nWritten: {RESULTS}/latest.json, latest.md, latest.svg")
+    met = all(verdict.met for verdict in judge(rounds.samples) if verdict.goal.row in rows)
+    return 0 if (met or given.quick) and not rounds.failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,206 @@
+"""What many links and rooms cost our hub: memory, speed beside them, stalls when they come and go."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from benchmarks.load import Connection, Poll, drive, settle
+from benchmarks.peers import PEERS, Server, hub
+from benchmarks.throughput import (
+    EVENT,
+    Load,
+    Numbers,
+    Pace,
+    Stamps,
+    close,
+    join,
+    percentile,
+    send_paced,
+    settle_paced,
+    stamped,
+)
+from benchmarks.wire import Ces2, event
+
+IDLE = 10_000
+IDLE_ROOMS = 10
+"""Rooms that each idle link subscribes to in `growth`: 100,000 together."""
+
+SUBSCRIBERS, ROOMS_EACH = 1000, 1000
+LEAVER_ROOMS = 100_000
+ROOMS_AT_A_TIME = 1000
+"""In one subscription change, as our messenger does it."""
+
+SPEECH = Ces2()
+
+
+@contextmanager
+def serving(endpoint: str = "tcp:{}:interface=127.0.0.1") -> Iterator[Server]:
+    """A hub with nobody on it."""
+    # As many descriptors as the system lets a process have, here and in the hub.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    server = hub(endpoint=endpoint)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def link(server: Server, number: int = 0, tls: ssl.SSLContext | None = None) -> Connection:
+    """One messenger's link, from one of several loopback addresses, so that the ports suffice."""
+    counter = SPEECH.counter("ITB-0000", event(EVENT))
+    return Connection(SPEECH, server.address, counter, source=f"127.0.0.{2 + number // 5000}", tls=tls)
+
+
+def room(number: int) -> str:
+    """A room that nobody publishes to; its name is longer than those of the loads."""
+    return f"ITB-{number:06}"
+
+
+def idle_links(
+    server: Server, count: int, rooms_each: int, tls: ssl.SSLContext | None = None
+) -> list[Connection]:
+    """So many links, each subscribed to rooms of its own."""
+    links = []
+    for number in range(count):
+        new = link(server, number, tls)
+        new.subscribe([room(number * rooms_each + i) for i in range(rooms_each)])
+        links.append(new)
+        if len(links) % 100 == 0:
+            settle(links[-100:])
+    settle(links[-(count % 100) :] if count % 100 else [])
+    return links
+
+
+def idle_memory(secure: bool, pace: Pace) -> Numbers:
+    """Resident bytes of the hub per idle messenger that is subscribed to its own room."""
+    count = int(IDLE * pace.scale)
+    with TemporaryDirectory() as folder:
+        tls, endpoint = None, "tcp:{}:interface=127.0.0.1"
+        if secure:
+            certificate(Path(folder))
+            tls = ssl.create_default_context(cafile=f"{folder}/cert.pem")
+            tls.check_hostname = False
+            endpoint = f"ssl:{{}}:interface=127.0.0.1:privateKey={folder}/key.pem:certKey={folder}/cert.pem"
+        with serving(endpoint) as server:
+            first = idle_links(server, 100, 1, tls)  # what is loaded and allocated once is not counted
+            before = server.memory()
+            links = idle_links(server, count, 1, tls)
+            each = (server.memory() - before) / count
+            for connection in first + links:
+                connection.close()
+        return {"links": count, "bytes_each": each}
+
+
+def certificate(folder: Path) -> None:
+    """A self-signed certificate for loopback, and its key: cert.pem and key.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+def growth(pace: Pace) -> Numbers:
+    """Deliveries per CPU-second of 100 busy links (50 publish to 50), alone and beside many idle links."""
+    load = Load(rooms=50, per_room=1, batch=8, windows=(1024,))
+    with serving() as server:
+        streams = join(PEERS["ces.2"], load, load.windows[0], server.address, server.address)
+        alone = drive(streams, server.cpu, pace.seconds, pace.warm_up)
+        close(streams)
+        others = idle_links(server, int(IDLE * pace.scale), IDLE_ROOMS)
+        streams = join(PEERS["ces.2"], load, load.windows[0], server.address, server.address)
+        beside = drive(streams, server.cpu, pace.seconds, pace.warm_up, others)
+        close(streams)
+        for connection in others:
+            connection.close()
+    return {
+        "alone": alone.numbers()["per_cpu"],
+        "beside": beside.numbers()["per_cpu"],
+        "kept": beside.numbers()["per_cpu"] / alone.numbers()["per_cpu"],
+        "lost": alone.numbers()["lost"] + beside.numbers()["lost"],
+    }
+
+
+def subscribing(pace: Pace) -> Numbers:
+    """Seconds in which many links subscribe to many rooms each; each room is wanted by up to 100 of them."""
+    links, rooms_each = int(SUBSCRIBERS * pace.scale), ROOMS_EACH
+    with serving() as server:
+        joined = [link(server, number) for number in range(links)]
+        settle(joined)
+        changes = [
+            SPEECH.subscribe([room(number * 10 + i) for i in range(rooms_each)]) for number in range(links)
+        ]
+        began = time.monotonic()
+        for connection, change in zip(joined, changes, strict=True):
+            connection.socket.sendall(change)
+        settle(joined)
+        seconds = time.monotonic() - began
+        for connection in joined:
+            connection.close()
+    return {"seconds": seconds, "subscriptions": links * rooms_each}
+
+
+def leaving(pace: Pace) -> Numbers:
+    """The longest time an event takes between other links while one with very many rooms leaves.
+
+    The probe sends an event each millisecond; `usual_ms` is its longest time in the second before.
+    """
+    with serving() as server:
+        (probe,) = join(PEERS["ces.2"], Load(1, 1, 1, (1,)), 1, server.address, server.address)
+        leaver = link(server)
+        for start in range(0, int(LEAVER_ROOMS * pace.scale), ROOMS_AT_A_TIME):
+            leaver.subscribe([room(start + i) for i in range(ROOMS_AT_A_TIME)])
+        settle([leaver])
+        times: list[int] = []
+        probe.subscribers[0].seen = Stamps(times)
+        poll = Poll([probe.connection, *probe.subscribers])
+        told = event(EVENT, "ITB-1000")
+        make = stamped(SPEECH.publish("ITB-1000", [told]), SPEECH.tail, told)
+
+        def probing(seconds: float) -> None:
+            send_paced(probe, make, poll, seconds)
+            settle_paced(probe, poll)
+
+        probing(0.5)
+        times.clear()
+        probing(1.0)
+        usual = sorted(times)
+        times.clear()
+        leaver.close()
+        probing(2.0)
+        close([probe])
+    return {
+        "usual_ms": usual[-1] / 1e6,
+        "usual_p50_ms": percentile(usual, 50) / 1e6,
+        "stall_ms": max(times) / 1e6,
+        "lost": float(probe.sent - probe.subscribers[0].received),
+    }

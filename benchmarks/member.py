@@ -1,0 +1,86 @@
+"""An application with a messenger, as a process: sends as fast as it can, or receives and says how much.
+
+``python -m benchmarks.member send PORT SIZE ROOM SECONDS`` ends by itself and prints how many events it has
+sent; ``... receive PORT SIZE ROOM EVERY`` sends one event back for each EVERY that its callback got.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from benchmarks.wire import event
+from ces.event import Event
+from ces.messenger import Messenger
+
+AT_A_TIME = 64
+"""After so many events the application waits until the last of them has been handed to the transport."""
+
+
+async def send(messenger: Messenger, sample: Event, seconds: float) -> None:
+    """Send new events for so long; print how many there were."""
+    room, device, source, data = (
+        sample.affected_room,
+        sample.target_device,
+        sample.generating_system,
+        sample.data,
+    )
+    stamp, tags = sample.timestamp, sample.event_tags
+    sent, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(AT_A_TIME):
+            sent += 1
+            last = messenger.send(
+                Event(
+                    generating_system=source,
+                    timestamp=stamp,
+                    event_tags=tags,
+                    target_device=device,
+                    affected_room=room,
+                    key="power",
+                    value=f"{sent:016}",
+                    data=data,
+                )
+            )
+        await last
+    await messenger.close()
+    print(sent, flush=True)
+
+
+async def receive(messenger: Messenger, sample: Event, every: int) -> None:
+    """Receive for ever."""
+    got = 0
+
+    def count(event: Event, room: str) -> None:
+        nonlocal got
+        got += 1
+        if not got % every:
+            messenger.send(sample)
+
+    messenger.on_event(count)
+    await Deferred()
+
+
+def main(reactor: Any, what: str, port: str, size: str, room: str, how: str) -> Deferred[None]:
+    """Run one of the two."""
+    sample = Event.from_json(event(int(size), room))
+    messenger = Messenger(
+        f"ws://127.0.0.1:{port}", rooms=[room] if what == "receive" else [], reactor=reactor
+    )
+    messenger.connect()
+
+    async def run() -> None:
+        await messenger.when_connected()
+        await (
+            send(messenger, sample, float(how)) if what == "send" else receive(messenger, sample, int(how))
+        )
+
+    return Deferred.fromCoroutine(run())
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

@@ -1,0 +1,212 @@
+"""The servers that are measured: each a child process on a core of its own, on free loopback ports.
+
+Owns processes, ports, configuration, and what the kernel says of their cost; does not know what is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.wire import Ces1, Ces2, Mqtt, Nats, NatsWebSocket, Raw, Speech
+
+HERE = Path(__file__).parent
+CONFIG = "server.conf"
+PATIENCE = 20.0
+LISTENING = "0A"  # in /proc/net/tcp
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+SERVER_CORE, LOAD_CORE, SECOND_CORE = 0, 1, 2
+"""Who runs where; the second hub takes the load's core where there are only two."""
+
+
+class Missing(Exception):
+    """The server is not installed here."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def core(wanted: int) -> int:
+    """The core for a role among those that this process may use, the load's when there are too few."""
+    usable = sorted(USABLE)
+    return usable[wanted] if wanted < len(usable) else usable[min(LOAD_CORE, len(usable) - 1)]
+
+
+USABLE = os.sched_getaffinity(0)
+
+
+class Server:
+    """One running server process, pinned to one core.
+
+    :param command: how it is started, in a folder of its own. :param port: where it then listens, 0: nowhere.
+    :param config: what the file `CONFIG` in that folder holds.
+    :raises RuntimeError: when it does not listen within 20 s, with what it said last.
+    """
+
+    def __init__(self, command: list[str], port: int, on: int = SERVER_CORE, config: str = "") -> None:
+        self.address = ("127.0.0.1", port)
+        self._command = command
+        self.folder = Path(tempfile.mkdtemp(prefix="ces-bench-"))
+        (self.folder / CONFIG).write_text(config)
+        self._log = self.folder / "output"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("CES_", "ROOM_", "SYSTEM_"))}
+        environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                ["taskset", "-c", str(core(on)), *command],
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        if port:
+            self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self.process.poll() is None:
+            # Not by connecting: the relay takes the first two connections for its ends.
+            with Path("/proc/net/tcp").open() as table:
+                sockets = [line.split() for line in table]
+            if any(s[1].endswith(f":{self.address[1]:04X}") and s[3] == LISTENING for s in sockets):
+                return
+            time.sleep(0.02)
+        said = self.said
+        self.stop()
+        raise RuntimeError(f"{' '.join(self._command)} does not listen: {said}")
+
+    def wait(self) -> str:
+        """What it printed, once it has ended by itself."""
+        self.process.wait(PATIENCE)
+        return self.said
+
+    @property
+    def said(self) -> str:
+        """The end of what it printed."""
+        return self._log.read_bytes()[-2000:].decode("utf-8", "replace") if self._log.exists() else ""
+
+    def cpu(self) -> float:
+        """Seconds of CPU used so far, its own and the kernel's for it."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
+
+    def stop(self) -> None:
+        """End the process, by force if it takes longer than 5 s."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def found(name: str) -> str:
+    """The path of an installed program, :raises Missing: when there is none."""
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"]))
+    if path is None:
+        raise Missing(f"{name} is not installed: its columns stay empty (Debian: apt-get install {name})")
+    return path
+
+
+def twistd(role: str, *options: str) -> list[str]:
+    """The command of one of our roles, as it is used."""
+    script = Path(sys.executable).with_name("twistd")
+    return [str(script), "-n", "--pidfile=", role, *options]
+
+
+def hub(*options: str, on: int = SERVER_CORE, endpoint: str = "tcp:{}:interface=127.0.0.1") -> Server:
+    """Our hub."""
+    port = free_port()
+    return Server(twistd("ces-hub", "--listen", endpoint.format(port), *options), port, on)
+
+
+def plain_hub(*peer: int, on: int = SERVER_CORE) -> Server:
+    """The thirty lines of Autobahn."""
+    port = free_port()
+    return Server([sys.executable, str(HERE / "plain_hub.py"), str(port), *map(str, peer)], port, on)
+
+
+def relay() -> Server:
+    """What the kernel moves."""
+    port = free_port()
+    return Server([sys.executable, str(HERE / "relay.py"), str(port)], port)
+
+
+def nats(websocket: bool = False) -> Server:
+    """nats-server, on TCP and on WebSocket."""
+    program, port, web_port = found("nats-server"), free_port(), free_port()
+    config = (
+        f'listen: "127.0.0.1:{port}"\nmax_pending: 256MB\nwrite_deadline: "30s"\nlogfile: "/dev/null"\n'
+        f'websocket {{ listen: "127.0.0.1:{web_port}", no_tls: true, compression: false }}\n'
+    )
+    return Server([program, "-c", CONFIG], web_port if websocket else port, config=config)
+
+
+def mosquitto() -> Server:
+    """mosquitto, with every limit that would make it drop raised."""
+    program, port = found("mosquitto"), free_port()
+    config = (
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\nlog_dest none\n"
+        "set_tcp_nodelay true\nmax_queued_messages 0\nmax_queued_bytes 0\n"
+        "max_inflight_messages 0\nmax_inflight_bytes 0\n"
+    )
+    return Server([program, "-c", CONFIG], port, config=config)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A column of the table: how its server is spoken to."""
+
+    name: str
+    title: str
+    speech: Speech
+
+    def start(self) -> Server:
+        """Start the server. :raises Missing: when it is not installed."""
+        return STARTS[self.name]()
+
+
+STARTS: dict[str, Callable[[], Server]] = {
+    "ces.2": hub,
+    "ces.1": hub,
+    "plain": plain_hub,
+    "nats": nats,
+    "nats-ws": lambda: nats(websocket=True),
+    "mosquitto": mosquitto,
+    "relay": relay,
+}
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("ces.2", "our hub, ces.2", Ces2()),
+        Peer("ces.1", "our hub, ces.1", Ces1()),
+        Peer("plain", "plain Autobahn hub", Ces1()),
+        Peer("nats", "nats-server, TCP", Nats()),
+        Peer("nats-ws", "nats-server, WebSocket", NatsWebSocket()),
+        Peer("mosquitto", "mosquitto, TCP", Mqtt()),
+        Peer("relay", "kernel (raw relay)", Raw()),
+    )
+}
