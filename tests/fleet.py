@@ -7,6 +7,7 @@ with hello and batches.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -153,6 +154,7 @@ class Peer:
             legacy=True,
         )
         self.controls: list[dict] = []
+        self.received = 0
         self._waiting: list[tuple[str, bytes]] = []
         if dialect == "ces.2":
             self.socket.send(
@@ -186,6 +188,10 @@ class Peer:
             lines = message.split(b"\n")
             assert lines[-1] == b"", "every record ends with a line feed"
             assert self.dialect == "ces.2" or len(lines) == 3, "ces.1 carries one record per message"
+            self.received += len(lines) // 2
+            if self.dialect == "ces.2":
+                with contextlib.suppress(ConnectionClosed):
+                    self.socket.send(f'{{"ack":{self.received}}}')
             self._waiting += [(r.decode(), e) for r, e in zip(lines[:-1:2], lines[1::2], strict=True)]
 
     def numbers(self, count: int, quiet: float = 0.3) -> list[int]:

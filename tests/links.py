@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from websockets.frames import apply_mask
 
-from ces.link.owner import LinkLimits
+from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import Link
 from ces.link.reconnect import Dialler
 from ces.link.server import ServingFactory
@@ -39,6 +39,9 @@ UPGRADE = (
     b"GET /connect/messenger HTTP/1.1\r\nHost: hub:7100\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%b\r\n"
 )
+
+
+ANSWER = b'{"hello":{"node":"%b","session":"s1","received":0,"resumed":false,"window":120}}'
 
 
 def record(room: str, text: str = "") -> bytes:
@@ -84,7 +87,7 @@ def read_frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 @dataclass(eq=False)
-class Recorder:
+class Recorder(Owner):
     """An owner that admits everyone but those in `refusals` (node -> reason), and writes down what it is
     told.
 
@@ -305,7 +308,7 @@ def dialling(
     if dialect == CES2:
         alone.written()
         if hello:
-            alone.receive(frame(1, b'{"hello":{"node":"%b"}}' % hello.encode(), masked=False))
+            alone.receive(frame(1, ANSWER % hello.encode(), masked=False))
     return alone
 
 

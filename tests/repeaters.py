@@ -78,7 +78,7 @@ class Bench:
         """Stop the repeater; nothing must be left of it."""
         done = Deferred.fromCoroutine(self.repeater.stop())
         self.network.settle()
-        self.network.pass_time(3)
+        self.network.pass_time(8)
         for answer in list(self.network.answers):
             answer.cut()
         assert done.called

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.fleet import PATIENCE, Peer, Role, event, free_port, until
 from tests.links import UPGRADE, frame, record
@@ -390,11 +391,10 @@ def test_a_hub_that_bears_this_hubs_name_is_refused_with_4409(link):
             "cannot be subscribed to: the room holds a control character",
         ),
         ('{"rooms":["\\ud800"],"create":true}', "the text message cannot be read: "),
-        ('{"ack":1}', "an acknowledgement came on a link without a session"),
         ('{"ack":-1}', "the text message cannot be read: Expected `int` >= 0"),
         ('{"gap":{}}', "the text message cannot be read: Object missing required field `lost`"),
     ],
-    ids=range(17),
+    ids=range(16),
 )
 def test_the_sender_of_a_bad_message_is_told_why_and_stays(fleet, kind, message, reason):
     role, path = PATHS[kind]
@@ -406,6 +406,17 @@ def test_the_sender_of_a_bad_message_is_told_why_and_stays(fleet, kind, message,
     peer.socket.send(record("BYSTANDER", "good"))
     assert next(fleet.reader.records(PATIENCE)) == ("BYSTANDER", b'{"key":"good"}')
     peer.close()
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_who_acknowledges_what_was_never_sent_is_closed_with_4400(fleet, kind):
+    role, path = PATHS[kind]
+    peer = Peer(fleet.roles[role].port, path, "ces.2")
+    peer.socket.send('{"ack":1}')
+    with pytest.raises(ConnectionClosed):
+        while True:  # a hub is told what is wanted first
+            peer.socket.recv(PATIENCE)
+    assert (peer.socket.close_code, "out of step" in peer.socket.close_reason) == (4400, True)
 
 
 def test_a_bare_event_whose_room_cannot_be_is_told_to_its_sender(fleet):

@@ -10,7 +10,8 @@ from ces.hub.hub import Hub
 from ces.model.control import SubscriptionChange
 from ces.model.held import Held
 from ces.model.outbox import Outbox
-from ces.model.wire import CES1, CES2
+from ces.model.session import Session
+from ces.model.wire import CES1, CES2, Run
 from tests.links import Lines, run
 
 
@@ -24,8 +25,9 @@ class FakeLink:
         self.name = f"{kind} {node or id(self)}"
         self.outbox = Outbox(10_000)
         self.put = self.outbox.pending.append
+        self.session = Session(self.outbox)
         self.links = (self,)
-        self.backlogged = self.blocked = False
+        self.backlogged = self.blocked = self.detached = False
         self.records_in = self.malformed = self.dropped = 0
         self.sent: list[bytes] = []
         self.told: list[object] = []
@@ -33,7 +35,10 @@ class FakeLink:
 
     def flush(self, memo: object) -> None:
         if not self.blocked:
-            self.sent += [record for run in self.outbox.take(10**6) for record in run.records]
+            self.sent += [record for run in self.outbox.take(10**6)[0] for record in run.records]
+
+    def leftover(self) -> list[Run]:
+        return self.session.take_all()
 
     def tell(self, message: object) -> None:
         self.told.append(message)

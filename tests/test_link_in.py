@@ -154,7 +154,7 @@ def test_text_on_any_ces2_link_is_a_control_message(end: Callable[..., Alone], k
 @DIALECTS
 @pytest.mark.parametrize(
     "message",
-    ['{"rooms":["{"],"create":true}', '{"rooms":"A"}', "", "[]", '{"ack":5}'],
+    ['{"rooms":["{"],"create":true}', '{"rooms":"A"}', "", "[]"],
 )
 def test_malformed_text_is_counted_and_the_link_goes_on(dialect: str, message: str) -> None:
     alone = serving(dialect=dialect)
@@ -165,6 +165,14 @@ def test_malformed_text_is_counted_and_the_link_goes_on(dialect: str, message: s
         True,
         [SubscriptionChange(["A"])],
     )
+
+
+@ENDS
+def test_an_acknowledgement_of_what_was_never_sent_closes_the_link(end: Callable[..., Alone]) -> None:
+    alone = end("messenger", CES2)
+    alone.send_text({"ack": 5})
+    said = "an acknowledgement is out of step: 5 is not between 0 acknowledged and 0 sent records"
+    assert alone.closed_with() == (4400, said)
 
 
 def test_a_control_message_on_a_ces1_link_is_malformed() -> None:

@@ -61,8 +61,10 @@ def test_the_hello_travels_both_ways_and_says_what_the_protocol_says() -> None:
     alone.send_text({"hello": {"node": "peer", "session": None, "received": 0}})
     [(opcode, payload)] = alone.frames()
     assert opcode == 1
+    (session,) = alone.link.factory.side.sessions
+    assert len(session) >= 20
     assert json.loads(payload) == {
-        "hello": {"node": "here", "session": None, "received": 0, "resumed": False, "window": 0}
+        "hello": {"node": "here", "session": session, "received": 0, "resumed": False, "window": 120}
     }
     assert (alone.owner.calls, alone.link.node) == (["admit", "joined"], "peer")
 

@@ -76,7 +76,10 @@ def test_what_does_not_fit_into_the_outbox_pushes_out_the_oldest_and_is_counted(
     assert (alone.link.dropped, alone.link.factory.side.dropped, alone.link.outbox.size) == (7, 7, 3000)
     assert alone.lines == ["7 records for messenger peer were dropped: its outbox is full (7 so far)"]
     alone.link.resumeProducing()
-    assert alone.frames() == [(2, b"".join(b"".join(one.parts) for one in runs[7:]))]
+    assert alone.frames() == [
+        (1, b'{"gap":{"lost":7}}'),
+        (2, b"".join(b"".join(one.parts) for one in runs[7:])),
+    ]
 
 
 def test_a_transport_that_fills_up_is_given_no_more() -> None:
@@ -105,7 +108,7 @@ def test_to_a_peer_that_does_not_read_no_pongs_and_errors_pile_up() -> None:
         alone.send(2, b"no\n")
     assert alone.written() == b""
     alone.link.resumeProducing()
-    assert alone.frames() == [(10, b"49")]
+    assert alone.frames() == [(10, b"49"), (1, b'{"ack":50}')]
     alone.link.resumeProducing()
     assert alone.frames() == []
 
@@ -118,12 +121,12 @@ def test_what_waits_in_an_outbox_that_outlives_its_links_is_sent_when_one_joins(
     assert pair.served.records == [record("A", "kept")]
 
 
-def test_a_dialler_hands_its_outbox_to_each_link() -> None:
+def test_a_dialler_hands_its_session_to_each_link() -> None:
     pair = linked()
-    outbox = pair.link.outbox
-    dialler = make_dialler(pair.link.factory.side, pair.clock, "messenger", outbox=outbox)
+    session = pair.link.session
+    dialler = make_dialler(pair.link.factory.side, pair.clock, "messenger", session=session)
     alone = Alone(pair.dialled, pair.clock, dialler.buildProtocol(None), pair.lines)
-    assert alone.link.outbox is outbox
+    assert (alone.link.session, alone.link.outbox) == (session, session.outbox)
     alone.link.connectionLost()
 
 

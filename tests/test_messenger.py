@@ -431,6 +431,8 @@ def test_the_status_shows_link_rooms_buffers_and_counts() -> None:
         "sent": 1,
         "dropped": 0,
         "received": 3,
+        "missed": 0,
+        "gaps": 0,
         "unread": 0,
         "malformed": 1,
         "failures": 0,

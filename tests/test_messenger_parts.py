@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from ces.messenger import Closed, Dropped, TooManyWaiting
 from ces.messenger.inbox import Inbox, Received
+from ces.messenger.sendable import Sending
 from ces.messenger.spool import Spool
 from ces.messenger.waiting import Waiting
 from ces.model.wire import Run
@@ -68,7 +69,7 @@ def test_each_send_hears_once_what_became_of_its_record(steps: list[bytes | int 
     dropped: list[Told] = []
     for step in steps:
         if isinstance(step, bytes):
-            run = make(b"A", [step])
+            run = Sending(b"A", [step])
             waiting.append((run, Told(spool.put(run))))
             while sum(run.size for run, _ in waiting) > limit:
                 dropped.append(waiting.pop(0)[1])
@@ -76,7 +77,8 @@ def test_each_send_hears_once_what_became_of_its_record(steps: list[bytes | int 
             clock.advance(0)
             assert all(told.fired for told in handed + dropped)
         elif spool:
-            taken = spool.take(step)
+            taken, _, _ = spool.take(step)
+            spool.done(taken)
             assert taken == [run for run, _ in waiting[: len(taken)]]
             handed += [told for _, told in waiting[: len(taken)]]
             del waiting[: len(taken)]
@@ -84,7 +86,7 @@ def test_each_send_hears_once_what_became_of_its_record(steps: list[bytes | int 
         assert spool.records == len(waiting)
         assert (spool.taken, spool.dropped) == (len(handed), len(dropped))
         assert not any(told.fired for _, told in waiting)
-    spool.close()
+    spool.close([])
     assert all(told.fired and told.error is None for told in handed)
     assert all(isinstance(told.error, Dropped) for told in dropped + [told for _, told in waiting])
     assert sum(lost) == spool.dropped
@@ -98,20 +100,20 @@ def test_emptied_fires_when_what_was_put_before_it_has_left(puts: list[bytes], a
     asked: list[tuple[int, Told]] = []
     for count, text in enumerate(puts):
         asked += [(count, Told(spool.emptied())) for ask in asks if ask == count]
-        spool.put(make(b"A", [text]))
+        spool.put(Sending(b"A", [text]))
     while True:
         clock.advance(0)
         assert all(told.fired == (spool.taken >= count) for count, told in asked)
         if not spool:
             break
-        spool.take(0)
+        spool.done(spool.take(0)[0])
 
 
 def test_a_spool_that_is_closed_is_empty() -> None:
     spool = Spool(10_000, 1000, Clock(), lambda lost: None)
-    spool.put(make(b"A", [b"{}"]))
+    spool.put(Sending(b"A", [b"{}"]))
     told = Told(spool.emptied())
-    spool.close()
+    spool.close([])
     assert told.fired and told.error is None, "what was dropped waits no more"
 
 

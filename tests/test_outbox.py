@@ -47,7 +47,9 @@ class OutboxModel(RuleBasedStateMachine):
         count = min(1, len(self.waiting))
         while count < len(self.waiting) and sum(run.size for run in self.waiting[: count + 1]) <= budget:
             count += 1
-        assert self.outbox.take(budget) == self.waiting[:count]
+        taken = self.waiting[:count]
+        records, size = sum(run.count for run in taken), sum(run.size for run in taken)
+        assert self.outbox.take(budget) == (taken, records, size)
         self.taken += sum(run.count for run in self.waiting[:count])
         del self.waiting[:count]
 

@@ -14,6 +14,7 @@ from ces.link.protocol import Link
 from ces.link.reconnect import DIALLING, STABLE, STOPPED, UP, WAITING, Dialler, DialService
 from ces.model.address import Address
 from ces.model.outbox import Outbox
+from ces.model.session import Session
 from ces.model.wire import CES1, CES2
 from tests.links import Lines, Recorder, frame, make_side, record, run, upgraded
 
@@ -271,7 +272,7 @@ def test_the_owner_may_forbid_to_dial_again_and_dial_when_the_time_has_come() ->
 
 def test_one_outbox_outlives_its_links() -> None:
     outbox = Outbox(1000)
-    hub = dialled(outbox=outbox)
+    hub = dialled(session=Session(outbox))
     outbox.pending.append(run("A", "1"))
     hub.answer()
     hub.transport.clear()

@@ -218,6 +218,7 @@ def test_what_comes_while_the_hub_is_away_follows_in_order(dialect: str) -> None
     assert bench.repeater.hub.status()["buffer-utilization"] == 3 * len(record("R", "1"))
     bench.network.pass_time(2)
     assert bench.hub_up(dialect).owner.records == [record("R", "1"), record("R", "2"), record("S", "3")]
+    bench.network.pass_time(1)
     assert bench.repeater.hub.status()["buffer-utilization"] == 0
     bench.stop()
 
@@ -344,6 +345,7 @@ def test_status_shows_hub_spool_routes_targets_and_links(bench: Bench, api: Api)
     visitor = Visitor(bench)
     visitor.send(record("R"))
     bench.from_hub(run("A", "1"))
+    bench.network.pass_time(0.2, 0.1)
     code, said = api.ask("GET", "/status")
     status = json.loads(said)
     assert (code, status["bin"], status["statuscode"]) == (200, "ces-repeater", "healthy")

@@ -49,6 +49,7 @@ def test_what_comes_while_a_target_is_dialled_waits_and_follows_in_order(
     assert answer.owner.records == [record("A", "1"), record("A", "2"), record("C", "3"), record("A", "4")]
     assert bench.target(CP1)["state"] == "up"
     assert bench.target(CP1)["sent"] == 4
+    bench.network.pass_time(0.2, 0.1)
     assert bench.target(CP1)["buffer-utilization"] == 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits
+from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import REPLACED, Link
 from ces.link.side import Side
 from ces.model.control import SubscriptionChange
@@ -35,7 +35,7 @@ ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
 SELF = "this hub and that one are the same: it would talk to itself"
 
 
-class Hub:
+class Hub(Owner):
     """One hub's routing, without its ports.
 
     :param node: identifies the running process.
@@ -67,6 +67,8 @@ class Hub:
         self._clock = clock
         self._expiry: IDelayedCall | None = None
         self._changed: dict[bytes, None] = {}
+        self._withdrawn: dict[Link, dict[bytes, None]] = {}
+        """Rooms that a hub was told are wanted no more; on a link that was cut it may not have heard it."""
 
     # -- links come and go -----------------------------------------------------------------------------------
 
@@ -77,7 +79,7 @@ class Hub:
         if link.node == self.node:
             return SELF
         other = self.hub_link(link.node)
-        if other is None or other.serving == link.serving:
+        if other is None or other.detached or other.serving == link.serving:
             return None
         dialled_by = link.node if link.serving else self.node
         if dialled_by == min(self.node, link.node):
@@ -97,30 +99,80 @@ class Hub:
         )
         if replaced is not None:
             replaced.end(REPLACED, "a newer link to the same hub stays")
-        if link.kind == HUB and link.dialect == CES2:
-            self._announce([link], self.routes.wanted(), create=True)
+        self._announce_to(link)
+        self._hand_out(link)
+
+    def _hand_out(self, link: Link) -> None:
+        """Give a repeater that has come what is held for it."""
         if link.kind == REPEATER:
             for run in self.held.take(self._clock.seconds()):
                 self._to_repeater(run)
             self._watch_held()
 
+    def keeps(self, link: Link) -> bool:
+        """Every link that was cut stays in the routes for as long as its session may be resumed. Only
+        repeaters get nothing new meanwhile: another can have it.
+        """
+        self.routes.rest(link)
+        self.side.limited.info(
+            f"{link.kind} cut",
+            "{link} was cut and is waited for: {reason}",
+            link=link.name,
+            reason=link.ended,
+        )
+        return True
+
+    def resumed(self, old: Link, new: Link, fresh: bool) -> None:
+        """A link that was cut is back."""
+        withdrawn = self._withdrawn.pop(old, {})
+        if fresh:
+            self._change(self.routes.leave(old))
+            self.joined(new)
+            return
+        self.routes.replace(old, new)
+        self.side.limited.info(f"{new.kind} resumed", "{link} is back", link=new.name)
+        self._withdrawn[new] = withdrawn
+        self._announce([new], [room for room in withdrawn if not self.routes.is_wanted(room)], create=False)
+        self._announce_to(new)
+        self._hand_out(new)
+
+    def _announce_to(self, link: Link) -> None:
+        if link.kind == HUB and link.dialect == CES2:
+            self._withdrawn.setdefault(link, {})
+            self._announce([link], self.routes.wanted(), create=True)
+
     def left(self, link: Link, reason: str) -> None:
         """A link went; what it could not send goes to whoever takes its place, or is counted as lost."""
+        self._withdrawn.pop(link, None)
         self._change(self.routes.leave(link))
         self.side.limited.info(f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=reason)
         self.sent_records += link.outbox.taken
+        link.outbox.taken = 0
+        runs = link.leftover()
         heir = self.hub_link(link.node) if link.kind == HUB else None
         if link.kind == REPEATER:
-            for run in link.outbox.take_all():
+            for run in runs:
                 self._to_repeater(run)
         elif heir is not None:
-            for run in link.outbox.take_all():
+            for run in runs:
                 heir.put(run)
             self.side.turn.add(heir)
-        elif link.outbox:
-            self.side.drop(link, link.outbox.clear(), "it left before they were sent")
+        else:
+            self._lose(link, runs, "it left before they were sent")
         if link.kind == HUB and heir is None and link.node:
             self.hub_gone(link.node)
+
+    def undelivered(self, link: Link, runs: list[Run]) -> None:
+        """Another repeater takes what one may not have got; for others it is lost."""
+        if link.kind == REPEATER:
+            for run in runs:
+                self._to_repeater(run)
+        else:
+            self._lose(link, runs, "it was cut while it closed")
+
+    def _lose(self, link: Link, runs: list[Run], why: str) -> None:
+        if runs:
+            self.side.drop(link, sum(run.count for run in runs), why)
 
     # -- what links want -------------------------------------------------------------------------------------
 
@@ -155,9 +207,16 @@ class Hub:
 
     def _announce(self, hubs: list[Link], rooms: list[bytes], create: bool) -> None:
         for start in range(0, len(rooms), ANNOUNCED_ROOMS):
-            part = [room.decode() for room in rooms[start : start + ANNOUNCED_ROOMS]]
+            part = rooms[start : start + ANNOUNCED_ROOMS]
+            change = SubscriptionChange([room.decode() for room in part], create)
             for link in hubs:
-                link.tell(SubscriptionChange(part, create))
+                link.tell(change)
+                withdrawn = self._withdrawn[link]
+                if not create:
+                    withdrawn.update(dict.fromkeys(part))
+                elif withdrawn:
+                    for room in part:
+                        withdrawn.pop(room, None)
 
     # -- the way of an event ---------------------------------------------------------------------------------
 
@@ -244,13 +303,13 @@ class Hub:
         """``info.nexus`` of ``/status``, with the names that the fleet's monitoring reads."""
         routes = self.routes
         return {
-            "hubs": [_registration(link) for link in routes.links(HUB)],
-            "messengers": [_registration(link) for link in routes.links(MESSENGER)],
-            "repeaters": [_registration(link) for link in routes.links(REPEATER)],
+            "hubs": _registrations(routes.links(HUB)),
+            "messengers": _registrations(routes.links(MESSENGER)),
+            "repeaters": _registrations(routes.links(REPEATER)),
             "messenger-mapping": {
-                room.decode(): [_registration(link) for link in links]
-                for room, links in routes.messengers_by_room().items()
+                room.decode(): _registrations(links) for room, links in routes.messengers_by_room().items()
             },
+            "detached": [_registration(link) for link in self.side.detached],
         }
 
 
@@ -258,15 +317,23 @@ def _is_backlogged(link: Link) -> bool:
     return link.backlogged
 
 
+def _registrations(links: Iterable[Link]) -> list[dict[str, Any]]:
+    """Those of the links that are alive."""
+    return [_registration(link) for link in links if not link.detached]
+
+
 def _registration(link: Link) -> dict[str, Any]:
-    """One link: `buffer-utilization` and `buffer-capacity` are in bytes."""
+    """One link: `buffer-utilization` and `buffer-capacity` are in bytes; what is unacknowledged is part of
+    it.
+    """
     return {
         "id": link.name,
         "dialect": link.dialect,
-        "buffer-utilization": link.outbox.size,
+        "buffer-utilization": link.session.size,
         "buffer-capacity": link.outbox.limit,
         "received": link.records_in,
         "sent": link.outbox.taken,
         "malformed": link.malformed,
         "dropped": link.dropped,
+        "unacknowledged": link.session.unacknowledged,
     }

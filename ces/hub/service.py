@@ -36,11 +36,12 @@ class HubLinks(Service):
             self._interconnections.keep(hub_address(address))
 
     def stopService(self) -> Deferred[None]:
-        """Tell every link that the hub goes away; fires when they have gone, within `GOODBYE` seconds."""
+        """Tell every link that the hub goes away; fires when they have gone."""
         super().stopService()
         return Deferred.fromCoroutine(self._goodbye())
 
     async def _goodbye(self) -> None:
+        await self._hub.side.drain()
         gone = self._interconnections.stop()
         await self._hub.side.end_all()
         await gone

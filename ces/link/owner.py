@@ -1,9 +1,9 @@
-"""What a link asks of who owns it, and the limits it keeps. No behaviour."""
+"""What a link asks of who owns it, and the limits it keeps. No behaviour but what an owner leaves out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ces.model.control import SubscriptionChange
 from ces.model.settings import LinkSettings
@@ -22,7 +22,11 @@ class LinkLimits:
     dial_silence: the same for a dialling link.
     handshake: how long the opening handshake, the hello and the closing handshake may each take.
     message: the largest message that is accepted; a larger one closes the link with 1009.
-    outbox: how much may wait for the link.
+    outbox: how much may wait for the link, what it has not acknowledged included.
+    window: so long the session of a link that was cut is kept.
+    detached: so many such sessions are kept at a time; the oldest makes room.
+    slow: a link that has taken nothing for so long, though something waits for it, is closed with 4408.
+    drain: so long a side that goes away waits for what is still to be sent.
     malformed: after so many malformed records and no good one the link is closed with 4400.
     """
 
@@ -33,6 +37,10 @@ class LinkLimits:
     message: int = 1024 * 1024
     outbox: int = 8 * 1024 * 1024
     malformed: int = 100
+    window: float = 120.0
+    detached: int = 10_000
+    slow: float = 30.0
+    drain: float = 5.0
 
     @property
     def grain(self) -> float:
@@ -52,7 +60,7 @@ class LinkLimits:
         )
 
 
-class Owner(Protocol):
+class Owner:
     """Who owns links: hub, repeater, messenger."""
 
     node: str
@@ -60,15 +68,36 @@ class Owner(Protocol):
 
     def admit(self, link: Link) -> str | None:
         """Whether the link may join, now that its kind and node are known; a reason refuses it with 4409."""
+        return None
 
     def joined(self, link: Link) -> None:
         """The link carries records from now on."""
 
     def received(self, link: Link, runs: list[Run]) -> None:
-        """Records came. May still be called after `left`, for what the other side had sent before it knew."""
+        """Records came: to return is to have taken responsibility for them. May still be called after `left`,
+        for what the other side had sent before it knew.
+        """
 
     def subscribed(self, link: Link, change: SubscriptionChange) -> None:
         """The other side changed what it wants."""
 
+    def missed(self, link: Link, records: int) -> None:
+        """The other side dropped so many records that were meant for this one."""
+
+    def keeps(self, link: Link) -> bool:
+        """Whether a link that was cut stays, detached, for as long as its session may be resumed; what is put
+        into it waits. If not, it has `left`.
+        """
+        return False
+
+    def resumed(self, old: Link, new: Link, fresh: bool) -> None:
+        """`new` takes the place of `old`, a link that was kept, or that lives and is not known to be dead.
+
+        :param fresh: the other side had forgotten the session, and what it wants with it.
+        """
+
     def left(self, link: Link, reason: str) -> None:
-        """A link that joined takes no more records; its outbox holds what it could not send. Called once."""
+        """A link that joined takes no more records; `Link.leftover` is what it could not send. Told once."""
+
+    def undelivered(self, link: Link, runs: list[Run]) -> None:
+        """These were sent on a link that had left and was then cut: nobody knows whether they arrived."""

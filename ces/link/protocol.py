@@ -41,11 +41,14 @@ from ces.model.control import (
     MalformedControl,
     Message,
     SubscriptionChange,
+    ack_number,
+    ack_text,
     read_control,
     write_control,
 )
 from ces.model.outbox import Outbox
 from ces.model.routing import MESSENGER
+from ces.model.session import OutOfStep, Session
 from ces.model.wire import CES1, CES2, Run
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ WRITE_BYTES = 256 * 1024
 HANDSHAKE_BYTES = 16 * 1024
 """At most so many bytes of an opening handshake are kept."""
 
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, REPLACED = 1000, 4001, 4400, 4409
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_SLOW, REPLACED = 1000, 4001, 4400, 4408, 4409
 
 _STILL_HEARD = (NORMAL, GOING_AWAY, REPLACED)
 """After closing with one of these, what the other side had sent before it knew is still taken."""
@@ -102,6 +105,10 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     """The opening handshake was answered, but not with an upgrade that holds."""
     blocked = False
     """The transport has more than it can pass on; the outbox fills."""
+    resumed = False
+    """Whether the link goes on with a session of an earlier one."""
+    detached = False
+    """The link was cut and its owner keeps it; it may be resumed."""
     due_bucket: int | None = None
     heard = 0.0
     records_in = 0
@@ -114,6 +121,13 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     _deaf = False
     _owned = False
+    _void = False
+    """The session ends with this link, however it ends."""
+    _stuck: float | None = None
+    """Since when the link has taken nothing of what waits for it."""
+    _until = 0.0
+    taken_over = False
+    """Another link goes on with the session."""
     _missing = 0
     _parts: list[bytes]
     _since = 0.0
@@ -128,15 +142,19 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         side: Side = self.factory.side
         self.kind: str = self.factory.kind
         self.limits = side.limits
-        kept: Outbox | None = self.factory.outbox
-        self.outbox = Outbox(side.limits.outbox) if kept is None else kept
-        self.put = self.outbox.pending.append
+        kept: Session | None = self.factory.session
+        self._use(side.new_session() if kept is None else kept)
         self._parts = []
         self.heard = self._since = side.keepalive.seconds()
         super().connectionMade()
         self.transport.registerProducer(self, True)
         self._write = direct_write(self.transport) or self.transport.writeSequence
         side.came(self)
+
+    def _use(self, session: Session) -> None:
+        self.session = session
+        self.outbox: Outbox = session.outbox
+        self.put = session.outbox.pending.append
 
     @property
     def links(self) -> tuple[Link]:
@@ -152,10 +170,12 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._since = self.factory.side.keepalive.seconds()
         if self.dialect == CES2:
             if not self.serving:
-                self.tell(Hello(node=self.factory.side.owner.node))
+                session = self.session
+                self.tell(Hello(self.factory.side.owner.node, session.id or None, session.received))
             return
         try:
-            self._join()
+            self.session.restart("")
+            self._join(self.factory.predecessor())
         except Exception:
             self._broke()
 
@@ -165,25 +185,83 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, "a second hello")
             return
         self.node = hello.node
-        owner = self.factory.side.owner
-        self.refusal = owner.admit(self)
         if self.serving:
-            # Also to one that is refused: who dialled learns from it which hub it has a link to already.
-            self.tell(Hello(node=owner.node, resumed=False, window=0))
+            self._answer(hello)
+        else:
+            self._answered(hello)
+
+    def _answer(self, hello: Hello) -> None:
+        """A hello on the serving side: resume its session, or begin one."""
+        side: Side = self.factory.side
+        old = side.sessions.get(hello.session or "")
+        if old is not None and (old.node, old.kind) == (self.node, self.kind):
+            try:
+                old.session.resume(hello.received)
+            except OutOfStep as fault:
+                self.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
+                old.end(PROTOCOL_ERROR, f"it was resumed out of step: {fault}")
+                return
+            self._use(old.surrender())
+            side.sessions[self.session.id] = self
+            self.resumed = True
+            self._say_hello()
+            self._join(old)
+            return
+        self.refusal = side.owner.admit(self)
+        if self.refusal is None:
+            self.session.restart(side.new_session_id(self))
+        # Also to one that is refused: who dialled learns from it which hub it has a link to already.
+        self._say_hello()
         if self.refusal is not None:
             self.end(REPLACED, self.refusal)
         else:
             self._join()
 
-    def _join(self) -> None:
+    def _say_hello(self) -> None:
+        session = self.session
+        window = self.limits.window if session.id else 0
+        self.tell(
+            Hello(self.factory.side.owner.node, session.id or None, session.received, self.resumed, window)
+        )
+
+    def _answered(self, hello: Hello) -> None:
+        """The answer to our hello: go on with our session, or with the new one."""
+        session = self.session
+        self.resumed = hello.resumed is True and bool(session.id) and hello.session == session.id
+        try:
+            if self.resumed:
+                session.resume(hello.received)
+        except OutOfStep as fault:
+            self._void = True
+            session.restart("")
+            self.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
+            return
+        if not self.resumed:
+            session.restart(hello.session or "")
+        self.refusal = self.factory.side.owner.admit(self)
+        if self.refusal is not None:
+            session.restart("")
+            self.end(REPLACED, self.refusal)
+        else:
+            self._join(self.factory.predecessor())
+
+    def _join(self, old: Link | None = None) -> None:
+        """Carry records from now on, in the place of `old`."""
         self.joined = True
         self._next_ping = self.factory.side.keepalive.seconds() + self.limits.ping_interval
         self.factory.side.keepalive.watch(self)
         self.factory.link_joined(self)
         if self.joined:  # and not ended at once by whom the factory told
             self._owned = True
-            self.factory.side.owner.joined(self)
-        if self.outbox:  # what has waited in one that outlives its links
+            owner = self.factory.side.owner
+            if old is None:
+                owner.joined(self)
+            else:
+                old.surrender()
+                self.records_in += old.records_in
+                self.dropped += old.dropped
+                owner.resumed(old, self, fresh=not self.resumed)
+        if self.session.waits:  # what has waited in one that outlives its links
             self.factory.side.turn.add(self)
 
     # -- in --------------------------------------------------------------------------------------------------
@@ -228,8 +306,20 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                     return
                 if not self.data:
                     return
+                if self.session.id and self._take_ack():
+                    continue
             if not self.processData() or self.state == self.STATE_CLOSED:
                 return
+
+    def _take_ack(self) -> bool:
+        """Take an acknowledgement the fast way, if one comes next: they are as many as all else together."""
+        found = frames.short_text(self.data, self.serving)
+        number = None if found is None else ack_number(found[0])
+        if found is None or number is None or self.state != self.STATE_OPEN:
+            return False
+        self.data = self.data[found[1] :]
+        self._acknowledged(number)
+        return True
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if isBinary or (self.dialect == CES1 and not (self.serving and self.kind == MESSENGER)):
@@ -268,8 +358,19 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.records_in += run.count
         if faults:
             self._fault(faults)
-        if runs:
-            self.factory.side.owner.received(self, runs)
+        try:
+            if runs:
+                self.factory.side.owner.received(self, runs)
+        finally:  # what the owner fails at would fail it again
+            if self.session.id:
+                self._took(sum([run.count for run in runs]) + len(faults), sum(map(len, payloads)))
+
+    def _took(self, records: int, size: int) -> None:
+        """Responsibility was taken for so many records and bytes."""
+        if self.session.took(records, size):
+            self.acknowledge()
+        else:
+            self.factory.side.owe(self)
 
     def _told(self, message: Message | int) -> None:
         """A text message came."""
@@ -279,6 +380,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self._greeted(message)
         elif self.dialect == CES2 and not self.node:
             self.end(PROTOCOL_ERROR, "the first message was not a hello")
+        elif isinstance(message, int):
+            self._acknowledged(message)
         elif not self.joined:
             return  # the link is ending: nothing of this matters any more
         elif isinstance(message, SubscriptionChange):
@@ -291,12 +394,30 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                 code=message.code,
                 reason=message.reason[:200],
             )
-        elif isinstance(message, Gap):
-            self.factory.side.limited.warn(
+        else:
+            side: Side = self.factory.side
+            side.missed += message.lost
+            side.limited.warn(
                 "gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost
             )
-        else:
+            side.owner.missed(self, message.lost)
+
+    def _acknowledged(self, number: int) -> None:
+        """The other side has taken responsibility for the first `number` records."""
+        session = self.session
+        if not session.id:
             self._fault(["an acknowledgement came on a link without a session"])
+            return
+        before = session.acknowledged
+        try:
+            session.acknowledge(number)
+        except OutOfStep as fault:
+            self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
+            return
+        if number != before:
+            self._stuck = None
+            if session.waits and self.joined:
+                self.factory.side.turn.add(self)
 
     def _fault(self, faults: Sequence[str]) -> None:
         """Malformed records or text: count, log, tell, and end a link that sends nothing else."""
@@ -319,16 +440,33 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     # -- out -------------------------------------------------------------------------------------------------
 
     def flush(self, memo: Memo) -> None:
-        """Write what waits, as far as the transport takes it."""
-        outbox = self.outbox
-        while outbox and self.joined and not self.blocked:
-            runs = outbox.take(WRITE_BYTES)
+        """Write what waits, as far as the transport takes it and what is unacknowledged allows it."""
+        session = self.session
+        while session.waits and self.joined and not self.blocked:
+            gap, runs = session.take(WRITE_BYTES)
+            if gap and self.dialect == CES2:
+                self.tell(Gap(gap))
+            if not runs:
+                break
             self._write(self._encoded(runs, memo))
-        if outbox:
-            lost = outbox.settle()
-            if lost:
-                self.dropped += lost
-                self.factory.side.drop(self, lost)
+        if self.outbox:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Something has to wait."""
+        side: Side = self.factory.side
+        lost = self.outbox.settle()
+        if lost:
+            self.dropped += lost
+            side.drop(self, lost)
+        if self._stuck is None and self.joined:
+            self._stuck = side.keepalive.seconds()
+            side.keepalive.watch(self)
+
+    def acknowledge(self) -> None:
+        """Tell the other side what has been taken, now or as soon as there is room."""
+        if self.session.unreported and self.state == self.STATE_OPEN and not self.blocked and not self._deaf:
+            self._write([frames.text(ack_text(self.session.report()), not self.serving)])
 
     def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
         raise NotImplementedError
@@ -336,7 +474,12 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     @property
     def backlogged(self) -> bool:
         """Whether something waits that could not be written."""
-        return self.blocked and bool(self.outbox)
+        return self.detached or ((self.blocked or self.session.shut) and bool(self.outbox))
+
+    @property
+    def owed(self) -> bool:
+        """Whether anything is still to be sent or to be acknowledged by the other side."""
+        return self.joined and (self.session.waits or bool(self.session.unacknowledged))
 
     def tell(self, message: Message) -> None:
         """Send a text message, if the link is open. They cannot be dropped: a link that reads none is cut."""
@@ -346,6 +489,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         if self.blocked:
             self._unread += len(text)
             if self._unread > self.limits.outbox:
+                self._void = True
                 self._drop("it reads too slowly: its control messages fill its buffer")
                 return
         self.sendMessage(text, False)
@@ -355,11 +499,13 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def resumeProducing(self) -> None:
         self.blocked = False
+        self._stuck = None
         self._unread = 0
         if self._pinged is not None and self.state == self.STATE_OPEN:
             pinged, self._pinged = self._pinged, None
             self.sendPong(pinged)
-        if self.joined and self.outbox:
+        self.acknowledge()
+        if self.joined and self.session.waits:
             self.flush({})
 
     def stopProducing(self) -> None:
@@ -369,6 +515,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def due(self, now: float) -> float | None:
         """Do what is due: the sweep's question (`ces.link.keepalive.Watched`)."""
+        if self.detached and self.state == self.STATE_CLOSED:
+            if now >= self._until:
+                self._expire(f"it did not come back within {self.limits.window:g} s")
+                return None
+            return self._until
         if not self.joined or self.state != self.STATE_OPEN:
             deadline = self._since + self.limits.handshake
             if now < deadline:
@@ -383,12 +534,18 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         if now >= self.heard + silence:
             self._drop(f"nothing heard for {silence:g} s")
             return None
-        if not self.serving:
-            return self.heard + silence
-        if now >= self._next_ping:
-            self._next_ping = now + self.limits.ping_interval
-            self.sendPing()
-        return min(self._next_ping, self.heard + silence)
+        next_due = self.heard + silence
+        if self._stuck is not None:
+            if now >= self._stuck + self.limits.slow:
+                self.end(TOO_SLOW, f"it has taken nothing for {self.limits.slow:g} s")
+                return now + self.limits.handshake
+            next_due = min(next_due, self._stuck + self.limits.slow)
+        if self.serving:
+            if now >= self._next_ping:
+                self._next_ping = now + self.limits.ping_interval
+                self.sendPing()
+            next_due = min(next_due, self._next_ping)
+        return next_due
 
     def end(self, code: int, reason: str) -> None:
         """Close the link once what the transport takes of the outbox has been written.
@@ -403,6 +560,51 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.sendClose(code, reason)
         elif self.state == self.STATE_CONNECTING:
             self._drop(reason)
+        elif self.detached:
+            self._expire(reason)
+
+    def surrender(self) -> Session:
+        """Another link takes over the session: this one ends and does nothing more with it."""
+        session = self.session
+        if not self.taken_over:
+            self.taken_over = self._deaf = True
+            self.joined = self.detached = False
+            self.factory.side.keepalive.unwatch(self)
+            self.factory.side.detached.pop(self, None)
+            self.session = self.factory.side.new_session()
+            self.ended = self.ended or "its session was taken over by a newer link"
+            if self.state == self.STATE_OPEN:
+                self.close_code = REPLACED
+                self.sendClose(REPLACED, "a newer link has taken over the session")
+        return session
+
+    def leftover(self) -> list[Run]:
+        """Remove what was not sent, and of a link that was cut also what was not acknowledged."""
+        return self.session.take_all() if self._was_cut else self.session.take_waiting()
+
+    @property
+    def _was_cut(self) -> bool:
+        return self.close_code in (None, GOING_AWAY)
+
+    def _expire(self, reason: str) -> None:
+        """The session of a link that was cut is kept no longer."""
+        self.detached = False
+        side: Side = self.factory.side
+        side.keepalive.unwatch(self)
+        side.detached.pop(self, None)
+        self.ended = f"{self.ended}; {reason}"
+        self._over()
+        self.session.restart("")
+
+    def _over(self) -> None:
+        """Link and session have ended."""
+        side: Side = self.factory.side
+        if self.session.id:
+            side.sessions.pop(self.session.id, None)
+        try:
+            side.owner.left(self, self.ended)
+        except Exception:
+            side.log.failure("unexpected error when link {link} left", link=self.name)
 
     def _broke(self) -> None:
         """An error in this program while it served this link: it costs this link and no other."""
@@ -420,6 +622,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         was_open = self.state == self.STATE_OPEN
+        if was_open:
+            self.acknowledge()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         if not was_open:
             return
@@ -437,13 +641,20 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._leave()
 
     def _leave(self) -> None:
-        if self.joined:
-            self.joined = False
-            try:
-                if self._owned:
-                    self.factory.side.owner.left(self, self.ended)
-            except Exception:
-                self.factory.side.log.failure("unexpected error when link {link} left", link=self.name)
+        if not self.joined:
+            return
+        self.joined = False
+        if not self._owned:
+            return
+        side: Side = self.factory.side
+        resumable = bool(self.session.id) and self._was_cut and not self._void and not side.ending
+        if resumable and side.owner.keeps(self):
+            self.detached = True
+            self._until = side.keepalive.seconds() + self.limits.window
+            self.factory.link_kept(self)
+            side.keep(self)
+        else:
+            self._over()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         side: Side = self.factory.side
@@ -455,7 +666,21 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             how = "ended during the opening handshake" if opening else "was cut"
             self.ended = f"the connection {how}: {reason.getErrorMessage().rstrip('.')}"
         self._leave()
+        self._close_session()
         self.factory.link_lost(self)
+
+    def _close_session(self) -> None:
+        """The connection is gone: what becomes of what was sent and not acknowledged."""
+        if self.detached:
+            self.factory.side.keepalive.watch(self)
+        elif self.session.id and not self._was_cut:
+            session = self.session
+            if self.wasClean:
+                session.delivered()
+            runs = session.take_sent() if self.factory.session is None else []
+            session.restart("")
+            if runs:
+                self.factory.side.owner.undelivered(self, runs)
 
     def _handshake_failed(self, reason: str) -> None:
         self.ended = self.ended or reason

@@ -22,15 +22,18 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
-from ces.link.protocol import NORMAL, DiallingLink, Link
+from ces.link.protocol import GOING_AWAY, NORMAL, DiallingLink, Link
 from ces.link.server import Read, read_by_dialect
 from ces.link.side import Side
 from ces.model.address import Address
-from ces.model.outbox import Outbox
+from ces.model.session import Session
 from ces.model.wire import CES2
 
 STABLE = 10.0
 """A link that has been up for so many seconds forgets the delay."""
+
+BACK_AFTER = (0.5, 4.0)
+"""So many seconds after a server has said that it goes away its clients come back, spread out."""
 
 DIALLING, UP, WAITING, STOPPED = "dialling", "up", "waiting", "stopped"
 
@@ -40,7 +43,8 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
 
     :param path: the path of the endpoint, for example ``/connect/hub``.
     :param kind: of the link: what this side is to the other.
-    :param outbox: one that outlives the links; by default each link has its own.
+    :param session: with what is to be sent; by default one with an outbox of the side's bound. It outlives
+        the links.
     :param up: told when a link has joined.
     :param failed: told why, whenever a dial or a link has ended otherwise than by `stop`.
     :param may_redial: asked before dialling again; where it says no, the owner calls `dial` when the time has
@@ -60,7 +64,7 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         path: str,
         kind: str,
         reactor: object,
-        outbox: Outbox | None = None,
+        session: Session | None = None,
         read: Read | None = None,
         up: Callable[[], None] | None = None,
         failed: Callable[[str], None] | None = None,
@@ -70,7 +74,7 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         self.side = side
         self.address = address
         self.kind = kind
-        self.outbox = outbox
+        self.session = side.new_session() if session is None else session
         self.read = read or read_by_dialect()
         self.link: Link | None = None
         """The link, once it has joined and until its connection is gone."""
@@ -83,6 +87,7 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         self._failed = failed
         self._may_redial = may_redial
         self._current: Link | None = None
+        self._kept: Link | None = None
         self._refused = False
         self._stable: IDelayedCall | None = None
         self._stopped: list[Deferred[None]] = []
@@ -117,6 +122,9 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         """Dial no more and close the link; fires when its connection is gone."""
         self.continueTrying = 0
         self._cancel_retry()
+        kept = self.predecessor()
+        if kept is not None:
+            kept.end(NORMAL, "closing")
         if self.state not in (DIALLING, UP):
             self.state = STOPPED
             return succeed(None)
@@ -154,6 +162,15 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         if self._stable is not None:
             self._stable.cancel()
             self._settle()
+
+    def link_kept(self, link: Link) -> None:
+        """The link was cut and its owner keeps it: the next one takes its place."""
+        self._kept = link
+
+    def predecessor(self) -> Link | None:
+        """The kept link whose place a new one takes."""
+        kept, self._kept = self._kept, None
+        return kept if kept is not None and kept.detached else None
 
     def _settle(self) -> None:
         self._stable = None
@@ -203,7 +220,8 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
     def retry(self, connector: IConnector | None = None) -> None:
         """Dial again after half to one and a half of the delay, so that many do not come at once."""
         self.retries += 1
-        wait = self.delay * random.uniform(0.5, 1.5)
+        told = self.last is not None and self.last.close_code == GOING_AWAY and self.retries == 1
+        wait = random.uniform(*BACK_AFTER) if told else self.delay * random.uniform(0.5, 1.5)
         self.delay = min(self.delay * self.factor, self.maxDelay)
         self._callID = self.side.clock.callLater(wait, self._redial, connector)
 

@@ -17,7 +17,7 @@ from twisted.web.iweb import IRequest
 
 from ces.link.protocol import Link, ServingLink
 from ces.link.side import Side
-from ces.model.outbox import Outbox
+from ces.model.session import Session
 from ces.model.wire import CES1, KnownRooms, Run, read_ces1, read_ces2
 
 Read = Callable[[Link, list[bytes], list[str]], list[Run]]
@@ -43,7 +43,7 @@ class ServingFactory(WebSocketServerFactory):
 
     protocol = ServingLink
     noisy = False
-    outbox: Outbox | None = None
+    session: Session | None = None
 
     def __init__(self, side: Side, kind: str, reactor: IReactorCore, read: Read | None = None) -> None:
         super().__init__(reactor=reactor, server="")
@@ -66,6 +66,13 @@ class ServingFactory(WebSocketServerFactory):
 
     def carried(self) -> None:
         """A link has carried its first record."""
+
+    def link_kept(self, link: Link) -> None:
+        """A link was cut and its owner keeps it."""
+
+    def predecessor(self) -> Link | None:
+        """The kept link whose place a new one takes, other than by its session's id."""
+        return None
 
     def link_lost(self, link: Link) -> None:
         """A link's connection is gone."""

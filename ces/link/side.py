@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ces.link.keepalive import Keepalive
 from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import GOING_AWAY, Link
 from ces.link.turn import Turn
+from ces.model.outbox import Outbox, Spare
+from ces.model.session import ACK_SECONDS, Session
 from ces.ops.logging import Limited
 
 GOODBYE = 2.0
-"""So many seconds links have to close when their side goes away."""
+"""So many seconds links have to close when their side goes away and what could be sent has been sent."""
+
+DRAIN_STEP = 0.05
+"""Seconds between two looks at whether all has been sent."""
 
 
 class Side:
@@ -26,6 +35,9 @@ class Side:
 
     malformed: malformed records and texts received so far.
     dropped: records pushed out of outboxes, or left in them when their link ended.
+    missed: records that other sides dropped, as they said.
+    sessions: the serving links that are alive or detached, by the id of their session.
+    detached: the links that were cut and may be resumed, oldest first.
     """
 
     def __init__(self, owner: Owner, limits: LinkLimits, clock: IReactorTime, log: Logger) -> None:
@@ -38,28 +50,84 @@ class Side:
         self.turn = Turn(clock)
         self.malformed = 0
         self.dropped = 0
+        self.missed = 0
+        self.spare: Spare | None = None
+        self.sessions: dict[str, Link] = {}
+        self.detached: dict[Link, None] = {}
+        self.ending = False
+        """No link is taken any more, and none is kept."""
+        self._owing: dict[Link, None] = {}
+        self._owed: IDelayedCall | None = None
         self._links: dict[Link, None] = {}
         self._all_gone: Deferred[None] | None = None
-        self._over = False
 
     def came(self, link: Link) -> None:
         """A connection was made, whatever comes of it."""
         self._links[link] = None
         self.keepalive.watch(link)
-        if self._over:
+        if self.ending:
             # On a connection that came before the port was closed: nothing would end it any more.
             link.transport.abortConnection()
 
     def went(self, link: Link) -> None:
         """A connection is gone."""
         self._links.pop(link, None)
+        self._owing.pop(link, None)
+        if not self._owing and self._owed is not None:
+            self._owed.cancel()
+            self._owed = None
         self.keepalive.unwatch(link)
         if not self._links and self._all_gone is not None:
             done, self._all_gone = self._all_gone, None
             done.callback(None)
 
+    def new_session(self) -> Session:
+        """A session of a link that nothing is known of yet."""
+        return Session(Outbox(self.limits.outbox, self.spare))
+
+    def new_session_id(self, link: Link) -> str:
+        """The id of a session that begins with a serving link: nobody can guess it."""
+        id = secrets.token_hex(12)
+        self.sessions[id] = link
+        return id
+
+    def keep(self, link: Link) -> None:
+        """A link was cut and may be resumed. There is a bound on those: the oldest makes room."""
+        self.detached[link] = None
+        if len(self.detached) > self.limits.detached:
+            next(iter(self.detached)).end(GOING_AWAY, "too many links that were cut are kept")
+
+    def owe(self, link: Link) -> None:
+        """Something came on a link that is to be acknowledged within `ACK_SECONDS`."""
+        if self._owed is None:
+            self._owed = self.clock.callLater(ACK_SECONDS, self._acknowledge)
+        self._owing[link] = None
+
+    def _acknowledge(self) -> None:
+        self._owed = None
+        owing, self._owing = self._owing, {}
+        for link in owing:
+            link.acknowledge()
+
+    async def drain(self, busy: Callable[[], bool] = lambda: False) -> None:
+        """Take no new links, and return when nothing waits for any or is unacknowledged, after `drain`
+        seconds at the latest.
+
+        :param busy: whether the owner has anything else to wait for.
+        """
+        self.ending = True
+        deadline = self.clock.seconds() + self.limits.drain
+        while busy() or any(link.owed for link in self._links):
+            left = deadline - self.clock.seconds()
+            if left <= 0:
+                return
+            await deferLater(self.clock, min(left, DRAIN_STEP))
+
     async def end_all(self, reason: str = "going away") -> None:
         """End every link with 4001 and return when all are gone; those that take over `GOODBYE` s are cut."""
+        self.ending = True
+        for link in list(self.detached):
+            link.end(GOING_AWAY, reason)
         for link in list(self._links):
             link.end(GOING_AWAY, reason)
         if not self._links:
@@ -71,7 +139,6 @@ class Side:
             cut.cancel()
 
     def _cut(self) -> None:
-        self._over = True
         for link in list(self._links):
             link.transport.abortConnection()
 

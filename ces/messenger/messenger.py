@@ -3,9 +3,9 @@
 Owns the rooms, the state and the ends of the spool; the link is dialled and dialled again by
 `ces.link.reconnect.Dialler`, which this is, and what arrives is `ces.messenger.reception.Reception`'s.
 
-On the wire (docs/protocol.md sections 4 to 6): each new link is told the rooms again, then carries what waits
-in the spool. On a ces.1 link each event is sent at most once; one that was handed to a link which then broke
-is gone.
+On the wire (docs/protocol.md sections 4 to 6): each new link is told the rooms again, then carries what the
+hub has not acknowledged and what waits in the spool. On a ces.1 link nobody acknowledges: each event is sent
+at most once, and one that was written to a link which then broke is gone.
 
 Not thread-safe, as little in Twisted is: from another thread, ``reactor.callFromThread(messenger.send,
 event)``.
@@ -29,7 +29,7 @@ from ces.link.protocol import Link
 from ces.link.reconnect import DIALLING, STOPPED, UP, WAITING, Dialler
 from ces.link.side import Side
 from ces.messenger.inbox import Inbox, Received
-from ces.messenger.reception import EventCallback, Reception, RecordCallback
+from ces.messenger.reception import EventCallback, GapCallback, Reception, RecordCallback
 from ces.messenger.sendable import Sendable, make_run
 from ces.messenger.spool import Spool, fail_unless_ignored
 from ces.messenger.waiting import Closed, Dropped, TimedOut, TooManyWaiting, Waiting
@@ -37,6 +37,7 @@ from ces.model.address import Address, parse_address
 from ces.model.control import SubscriptionChange
 from ces.model.event import Event
 from ces.model.routing import MESSENGER
+from ces.model.session import Session
 from ces.model.wire import KnownRooms, room_fault
 
 DEFAULT_PORT: Final = 7100
@@ -103,6 +104,8 @@ class Messenger(Dialler):
         self._known = KnownRooms()
         self._connected: Waiting[None, None] = Waiting(waits)
         self._rooms: dict[str, None] = dict.fromkeys(_checked(rooms))
+        self._unwanted: dict[str, None] = {}
+        """Unsubscribed in this session; on a link that was cut the hub may not have heard it."""
         self._reception = Reception(
             node or f"{socket.gethostname()}-{secrets.token_hex(4)}",
             Inbox(inbox),
@@ -116,7 +119,7 @@ class Messenger(Dialler):
         )
         self._reception.limited = side.limited
         super().__init__(
-            side, address, PATH, MESSENGER, reactor, outbox=self._spool, failed=self._report_failed
+            side, address, PATH, MESSENGER, reactor, session=Session(self._spool), failed=self._report_failed
         )
 
     # -- the link --------------------------------------------------------------------------------------------
@@ -181,7 +184,8 @@ class Messenger(Dialler):
         await self.stop()
         if cut.active():
             cut.cancel()
-        self._spool.close()
+        self._spool.close(self.session.take_sent() + self.session.take_waiting())
+        self.session.restart("")
         self._reception.close()
         self._connected.fail(Closed("the messenger was closed"))
 
@@ -207,6 +211,8 @@ class Messenger(Dialler):
         """
         new = [room for room in dict.fromkeys(_checked(rooms)) if room not in self._rooms]
         self._rooms.update(dict.fromkeys(new))
+        for room in new:
+            self._unwanted.pop(room, None)
         self._announce(new, create=True)
 
     def unsubscribe(self, *rooms: str) -> None:
@@ -214,6 +220,8 @@ class Messenger(Dialler):
         old = [room for room in dict.fromkeys(rooms or self._rooms) if room in self._rooms]
         for room in old:
             del self._rooms[room]
+        if self.session.id:
+            self._unwanted.update(dict.fromkeys(old))
         self._announce(old, create=False)
 
     def _announce(self, rooms: list[str], create: bool) -> None:
@@ -239,8 +247,18 @@ class Messenger(Dialler):
         self._reception.on_record(callback)
         return callback
 
+    def on_gap(self, callback: GapCallback) -> GapCallback:
+        """Call back when events were missed: with how many, or with None when nobody knows how many, or
+        whether any. Returns the callback.
+
+        A hub that dropped events for this messenger says how many. None is known after a hub that had to
+        begin a new session, for instance because it was started anew, and after every cut of a ces.1 link.
+        """
+        self._reception.on_gap(callback)
+        return callback
+
     def forget(self, callback: Callable[..., object]) -> None:
-        """Call back no more, neither with events nor with records nor with states."""
+        """Call back no more, neither with events nor with records nor with gaps nor with states."""
         self._on_state = tuple(kept for kept in self._on_state if kept != callback)
         self._reception.forget(callback)
 
@@ -273,9 +291,10 @@ class Messenger(Dialler):
         :param event: an Event, a mapping with the keys of one, or its JSON, which is sent as it is.
         :param room: to tag it with; by default the event's affected room, else its target device's, else a
             blank one.
-        :return: fires when the event has been handed to the transport; fails with `Dropped` when it was
-            pushed out of the spool, or is not sent because the messenger is closed. May be ignored. To cancel
-            it does not take the event back.
+        :return: fires when the hub has taken responsibility for the event; with a ces.1 hub, which does not
+            say so, when it has been handed to the transport. Fails with `Dropped` when it was pushed out of
+            the spool, or when the messenger is closed before. May be ignored. To cancel it does not take the
+            event back.
         :raises ValueError: when it is no event, its room is none, or it is too large for a message. Never
             because of the hub.
         """
@@ -291,7 +310,7 @@ class Messenger(Dialler):
         return sent
 
     def flush(self, timeout: float = 5.0) -> Deferred[None]:
-        """Fires when all that was sent so far has been handed to the transport, or dropped (see `send`).
+        """Fires when all that was sent so far has been taken by the hub, or dropped (see `send`).
 
         :param timeout: seconds; then it fails with `TimedOut`, and what waits goes on waiting.
         """
@@ -317,6 +336,12 @@ class Messenger(Dialler):
 
     def _welcome(self, link: Link) -> None:
         self._links += 1
+        if link.resumed:
+            self._announce(list(self._unwanted), create=False)
+        else:
+            self._unwanted.clear()
+            if self._links > 1:
+                self._reception.gap(None)
         self._announce(list(self._rooms), create=True)
         self.side.limited.info(
             "joined", "connected to {address}, speaking {dialect}", address=self.address, dialect=link.dialect
@@ -350,7 +375,8 @@ class Messenger(Dialler):
         """Since the start, in events unless said otherwise.
 
         sent: handed to a link. dropped: pushed out of the spool, or waiting at the close. received: came on a
-        link. unread: pushed out of the inbox. malformed: records and messages that break the wire's rules,
+        link. missed: dropped by the hub, as it said. gaps: how often events were missed, or may have been.
+        unread: pushed out of the inbox. malformed: records and messages that break the wire's rules,
         and events that did not decode. failures: exceptions raised by callbacks. reconnects: links after the
         first.
         """
@@ -359,6 +385,8 @@ class Messenger(Dialler):
             "sent": self._spool.taken,
             "dropped": self._spool.dropped,
             "received": reception.received_records,
+            "missed": self.side.missed,
+            "gaps": reception.gaps,
             "unread": reception.inbox.dropped,
             "malformed": self.side.malformed + reception.undecodable,
             "failures": reception.failures,

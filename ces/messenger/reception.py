@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
+from ces.link.owner import Owner
 from ces.link.protocol import Link
 from ces.messenger.inbox import Inbox, Received
 from ces.messenger.waiting import Closed, Waiting
@@ -29,10 +30,11 @@ __all__ = ["EventCallback", "Received", "Reception", "RecordCallback"]
 
 EventCallback = Callable[[Event, str], object]
 RecordCallback = Callable[[bytes, bytes], object]
+GapCallback = Callable[[int | None], object]
 C = TypeVar("C", bound=Callable[..., object])
 
 
-class Reception:
+class Reception(Owner):
     """The receiving end, and the owner of the messenger's links.
 
     :param node: identifies the messenger.
@@ -41,8 +43,8 @@ class Reception:
     :param welcome: told of a link that has joined.
     :param farewell: told why a link that had joined ended.
 
-    received_records: those that came. undecodable: those asked for as events that are none. failures:
-    exceptions that callbacks raised.
+    received_records: those that came. gaps: how often some were missed, or may have been. undecodable: those
+    asked for as events that are none. failures: exceptions that callbacks raised.
     """
 
     limited: Limited  # set once the side that holds it exists
@@ -64,6 +66,8 @@ class Reception:
         self._farewell = farewell
         self._on_event: tuple[EventCallback, ...] = ()
         self._on_record: tuple[RecordCallback, ...] = ()
+        self._on_gap: tuple[GapCallback, ...] = ()
+        self.gaps = 0
         self._asked = False
         self._waiting: Waiting[Any, Callable[[Received], object]] = Waiting(waits)
 
@@ -77,10 +81,15 @@ class Reception:
         """Call back with each record."""
         self._on_record += (_plain(callback),)
 
+    def on_gap(self, callback: GapCallback) -> None:
+        """Call back when records were missed, or may have been."""
+        self._on_gap += (_plain(callback),)
+
     def forget(self, callback: Callable[..., object]) -> None:
         """Call back no more."""
         self._on_event = tuple(kept for kept in self._on_event if kept != callback)
         self._on_record = tuple(kept for kept in self._on_record if kept != callback)
+        self._on_gap = tuple(kept for kept in self._on_gap if kept != callback)
 
     def next_event(self, closed: bool) -> Deferred[Event]:
         """The next record that is an event, at once or when it comes."""
@@ -128,6 +137,19 @@ class Reception:
 
     def subscribed(self, link: Link, change: SubscriptionChange) -> None:
         """A messenger has no rooms that a hub could want."""
+
+    def missed(self, link: Link, records: int) -> None:
+        """The hub dropped so many records that were meant for this messenger."""
+        self.gap(records)
+
+    def gap(self, records: int | None) -> None:
+        """So many records were missed; None when nobody knows how many, or whether any."""
+        self.gaps += 1
+        for callback in self._on_gap:
+            try:
+                callback(records)
+            except Exception:  # a callback's mistake must not cost the other callbacks or the link
+                self.failed(callback)
 
     def left(self, link: Link, reason: str) -> None:
         """The link carries no more."""

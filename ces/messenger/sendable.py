@@ -15,10 +15,20 @@ from ces.model.event import Event, EventError
 from ces.model.posted import event_room
 from ces.model.wire import KnownRooms, Run, make_record
 
+
+class Sending(Run):
+    """A run of one record and who waits to hear what becomes of it (a Deferred, which this floor does not
+    know).
+    """
+
+    __slots__ = ("answer",)
+    answer: Any
+
+
 Sendable = Event | Mapping[str, Any] | bytes | str
 
 
-def make_run(event: Sendable, room: str | None, known: KnownRooms, limit: int) -> Run:
+def make_run(event: Sendable, room: str | None, known: KnownRooms, limit: int) -> Sending:
     """The event as a run of one record.
 
     :param event: an Event, a mapping with the keys of one, or its JSON, which is sent as it is.
@@ -49,7 +59,7 @@ def make_run(event: Sendable, room: str | None, known: KnownRooms, limit: int) -
         record = make_record(tag, text)
     if len(record) > limit:
         raise ValueError(f"the event makes a record of {len(record)} bytes; at most {limit} may be sent")
-    return Run(tag, [record])
+    return Sending(tag, [record])
 
 
 def _event_of(mapping: Mapping[str, Any]) -> Event:

@@ -1,8 +1,7 @@
-"""What was sent and has not been handed to a link yet.
+"""What was sent and is not the hub's responsibility yet.
 
-An outbox that outlives links. Each send has a Deferred, and records leave in the order in which they came,
-whichever way they leave; so the Deferreds stand in a queue beside the records, and nothing needs to say which
-belongs to which.
+An outbox that outlives links. Each send has a Deferred, which its run bears
+(`ces.messenger.sendable.Sending`).
 
 Owns what waits and who waits for it; does not know links. Deferreds fire in a turn of their own, never while
 a link takes records: what they lead to may well be another send or the end of the link.
@@ -10,7 +9,6 @@ a link takes records: what they lead to may well be another send or the end of t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from ces.messenger.sendable import Sending
 from ces.messenger.waiting import Dropped, Waiting
 from ces.model.outbox import Outbox
 from ces.model.wire import Run
@@ -32,15 +31,27 @@ class Spool(Outbox):
     :param lost: told how many records were dropped, once per turn.
     """
 
-    __slots__ = ("_call", "_clock", "_emptied", "_gone", "_handed", "_lost", "_sends", "waiting")
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_emptied",
+        "_gone",
+        "_handed",
+        "_lost",
+        "_put",
+        "records_left",
+        "waiting",
+    )
 
     def __init__(self, limit: int, waits: int, clock: IReactorTime, lost: Callable[[int], None]) -> None:
         super().__init__(limit)
         self.waiting = 0
-        """Bytes that wait."""
+        """Bytes that wait or are not acknowledged."""
+        self._put = 0
+        self.records_left = 0
+        """Records that have left, done or dropped."""
         self._clock = clock
         self._lost = lost
-        self._sends: deque[Deferred[None]] = deque()
         self._handed: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
         self._emptied: Waiting[None, int] = Waiting(waits)
@@ -48,61 +59,54 @@ class Spool(Outbox):
 
     @property
     def records(self) -> int:
-        """How many records wait."""
-        return len(self._sends)
+        """How many records wait or are not acknowledged."""
+        return self._put - self.records_left
 
-    def put(self, run: Run) -> Deferred[None]:
-        """Let a run of one record wait; fires when a link has taken it, fails with `Dropped` when none will.
+    def put(self, run: Sending) -> Deferred[None]:
+        """Let a run wait; fires when it is done, fails with `Dropped` when it never will be.
 
         The failure of a Deferred that nobody looks at is not logged as unhandled.
         """
-        sent: Deferred[None] = Deferred()
+        run.answer = sent = Deferred[None]()
+        self._put += 1
         self.pending.append(run)
-        self._sends.append(sent)
         self.waiting += run.size
         if self.waiting > self.limit:
             self.settle()
         return sent
 
     def emptied(self) -> Deferred[None]:
-        """Fires when all that has been put so far waits no more, handed over or dropped.
+        """Fires when as many records as have been put so far have left.
 
         :raises TooManyWaiting: when too many wait for it.
         """
-        if not self._sends:
+        if not self.records:
             return succeed(None)
-        return self._emptied.wait(self.taken + self.dropped + len(self._sends))
+        return self._emptied.wait(self._put)
 
-    def settle(self) -> int:
-        lost = super().settle()
-        self.waiting = self.bytes
-        self._leave(lost, self._gone)
-        return lost
+    def done(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._leave(run, self._handed)
 
-    def take(self, budget: int) -> list[Run]:
-        runs = super().take(budget)
-        self.waiting -= sum([run.size for run in runs])
-        self._leave(len(runs), self._handed)
-        return runs
+    def lost(self, run: Run) -> None:
+        self._leave(run, self._gone)
 
-    def clear(self) -> int:
-        lost = super().clear()
-        self.waiting = 0
-        self._leave(lost, self._gone)
-        return lost
-
-    def close(self) -> None:
-        """Drop what waits and tell everyone at once."""
+    def close(self, unacknowledged: list[Run]) -> None:
+        """Drop what waits and what was sent in vain, and tell everyone at once."""
+        for run in unacknowledged:
+            self.dropped += 1
+            self.lost(run)
         self.clear()
         if self._call is not None:
             self._call.cancel()
             self._tell()
 
-    def _leave(self, count: int, to: list[Deferred[None]]) -> None:
-        """The oldest `count` records have left, in the way that `to` stands for."""
-        if not count:
-            return
-        to += [self._sends.popleft() for _ in range(count)]
+    def _leave(self, run: Run, to: list[Deferred[None]]) -> None:
+        """A record has left, in the way that `to` stands for."""
+        assert isinstance(run, Sending)
+        self.records_left += 1
+        self.waiting -= run.size
+        to.append(run.answer)
         if self._call is None:
             self._call = self._clock.callLater(0, self._tell)
 
@@ -116,8 +120,7 @@ class Spool(Outbox):
             fail_unless_ignored(sent, Dropped("the event was dropped before it could be sent"))
         for sent in handed:
             sent.callback(None)
-        left = self.taken + self.dropped
-        while self._emptied and self._emptied.first() <= left:
+        while self._emptied and self._emptied.first() <= self.records_left:
             self._emptied.pop().callback(None)
 
 

@@ -12,6 +12,7 @@ A message that holds none of the control keys is a subscription change. Unknown 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -37,7 +38,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
     """The first message of either side. ``session`` is None where no session is offered or kept."""
 
     node: str
-    session: str | None = None
+    session: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     received: Count = 0
     resumed: bool | msgspec.UnsetType = msgspec.UNSET
     window: float | msgspec.UnsetType = msgspec.UNSET
@@ -68,6 +69,7 @@ class _Text(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Message = SubscriptionChange | Hello | Gap | Error
+"""What is written by `write_control`; an acknowledgement by `ack_text`, which is short and frequent."""
 
 NODE_LENGTH = 128
 
@@ -112,3 +114,17 @@ def write_control(message: Message) -> bytes:
     if isinstance(message, SubscriptionChange):
         return _encode(message)
     return _encode({type(message).__name__.lower(): message})
+
+
+def ack_text(number: int) -> bytes:
+    """The text of an acknowledgement."""
+    return b'{"ack":%d}' % number
+
+
+_ACK = re.compile(rb'\{"ack": ?(0|[1-9][0-9]{0,17})\}')
+
+
+def ack_number(text: bytes) -> int | None:
+    """The number, when `text` is an acknowledgement as most write it; None for `read_control` to decide."""
+    found = _ACK.fullmatch(text)
+    return None if found is None else int(found[1])

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the C one where there is one
 
+TEXT_FIN = 0x81
 BINARY_FIN = 0x82
 MASKED = 0x80
 
@@ -89,6 +90,30 @@ def scan(data: bytes, masked: bool, limit: int) -> Scan:
             take(apply_mask(memoryview(data)[start:end], data[start - 4 : start]))
         at = end
     return Scan(payloads, at, 0)
+
+
+def short_text(data: bytes, masked: bool) -> tuple[bytes, int] | None:
+    """The payload of the whole, final, minimal text frame of up to 125 bytes that begins `data`, and where it
+    ends; None when there stands anything else.
+
+    Its bytes may not be UTF-8: only who knows the text that it looks for may take it from here.
+    """
+    if len(data) < 2 or data[0] != TEXT_FIN:
+        return None
+    length = data[1] ^ (MASKED if masked else 0)
+    start = 6 if masked else 2
+    end = start + length
+    if length > 125 or end > len(data):
+        return None
+    return (apply_mask(data[start:end], data[2:6]) if masked else data[2:end]), end
+
+
+def text(payload: bytes, masked: bool) -> bytes:
+    """A text frame with a payload of up to 125 bytes."""
+    if not masked:
+        return bytes((TEXT_FIN, len(payload))) + payload
+    mask = os.urandom(4)
+    return bytes((TEXT_FIN, MASKED | len(payload))) + mask + apply_mask(payload, mask)
 
 
 def header(length: int, bit: int = 0) -> bytes:

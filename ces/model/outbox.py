@@ -5,42 +5,67 @@ appended to `pending` as they are routed (one list append, the whole cost of a d
 written); the bound is enforced by `settle`, which its owner calls at least once per reactor turn, so that an
 outbox exceeds its limit by no more than what one turn brings in.
 
-What does not fit pushes out the oldest, and what was pushed out is counted.
+What does not fit pushes out the oldest, but records that `spare` names outlive the others: each run is looked
+at once, when its turn to be pushed out has come, and what is spared of it waits in front of all that is
+younger. What was pushed out is counted, and `gap` says how much of it the other side has not been told of.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from ces.model.wire import Run
+
+Spare = Callable[[Run], Run | None]
+"""Of a run that would be pushed out, what is to outlive it: the run itself, one with some of its records, or
+None."""
 
 
 class Outbox:
     """A queue of runs, at most `limit` bytes of them from one turn to the next.
 
     :param limit: bytes of records.
+    :param spare: what outlives the rest when there is too much.
     """
 
-    __slots__ = ("_settled", "bytes", "dropped", "limit", "pending", "taken")
+    __slots__ = (
+        "_settled",
+        "_spared",
+        "bytes",
+        "dropped",
+        "gap",
+        "limit",
+        "pending",
+        "reserved",
+        "spare",
+        "taken",
+    )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, spare: Spare | None = None) -> None:
         self.limit = limit
+        self.spare = spare
         self.pending: list[Run] = []
         self._settled: deque[Run] = deque()
+        self._spared: deque[Run] | None = None
         self.bytes = 0
         """Bytes of what is settled."""
+        self.reserved = 0
+        """Bytes of the limit that are taken up by what was taken and may have to be sent again."""
         self.dropped = 0
         """Records pushed out so far."""
+        self.gap = 0
+        """Records pushed out since this was last set to 0."""
         self.taken = 0
         """Records taken so far."""
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self._settled)
+        return bool(self.pending or self._settled or self._spared)
 
     @property
     def records(self) -> int:
         """How many records wait."""
-        return sum(run.count for run in self._settled) + sum(run.count for run in self.pending)
+        return sum(run.count for run in self._all())
 
     @property
     def size(self) -> int:
@@ -53,12 +78,33 @@ class Outbox:
         :return: how many records were pushed out, for the caller to report.
         """
         self._count_in()
+        return self.shed(self.bytes + self.reserved - self.limit)
+
+    def shed(self, excess: int) -> int:
+        """Push out the oldest until so many bytes are gone, first of what is not spared.
+
+        :return: how many records that was.
+        """
         lost = 0
-        while self.bytes > self.limit and self._settled:
-            run = self._settled.popleft()
-            self.bytes -= run.size
-            lost += run.count
+        while excess > 0 and (self._settled or self._spared):
+            if self._settled:
+                run = self._settled.popleft()
+                kept = None if self.spare is None else self.spare(run)
+                if kept is not None:
+                    self._spared = self._spared or deque()
+                    self._spared.append(kept)
+            else:
+                assert self._spared
+                run, kept = self._spared.popleft(), None
+            if kept is not run:
+                size = run.size - (kept.size if kept is not None else 0)
+                self.bytes -= size
+                excess -= size
+                lost += run.count - (kept.count if kept is not None else 0)
+                if kept is None:
+                    self.lost(run)
         self.dropped += lost
+        self.gap += lost
         return lost
 
     def _count_in(self) -> None:
@@ -67,41 +113,63 @@ class Outbox:
             self.bytes += sum([run.size for run in self.pending])
             self.pending.clear()
 
-    def take(self, budget: int) -> list[Run]:
-        """Remove the oldest runs, at least one if any waits, and as many more as `budget` bytes hold."""
-        if self.pending and not self._settled:
+    def take(self, budget: int) -> tuple[list[Run], int, int]:
+        """Remove the oldest runs, at least one if any waits, and as many more as `budget` bytes hold.
+
+        :return: the runs, how many records they are and how many bytes.
+        """
+        size = 0
+        if self.pending and not self._settled and not self._spared:
             runs = self.pending
-            size = 0
-            count = 0
-            for run in runs:
-                size += run.size
-                if size > budget and count:
+            for count, run in enumerate(runs):
+                if size + run.size > budget and count:
+                    taken = runs[:count]
+                    del runs[:count]
                     break
-                count += 1
-            taken = runs[:count]
-            del runs[:count]
+                size += run.size
+            else:
+                taken = runs[:]
+                runs.clear()
         else:
             self._count_in()
             taken = []
-            size = 0
-            while self._settled and (not taken or size + self._settled[0].size <= budget):
-                run = self._settled.popleft()
-                size += run.size
-                taken.append(run)
+            for queue in (self._spared, self._settled):
+                while queue and (not taken or size + queue[0].size <= budget):
+                    run = queue.popleft()
+                    size += run.size
+                    taken.append(run)
+                if queue:
+                    break
             self.bytes -= size
-        self.taken += sum([run.count for run in taken])
-        return taken
+        records = sum([run.count for run in taken])
+        self.taken += records
+        return taken, records, size
 
     def take_all(self) -> list[Run]:
         """Remove everything, for another outbox: it does not count as taken."""
-        runs = [*self._settled, *self.pending]
+        runs = self._all()
         self._settled.clear()
+        self._spared = None
         self.pending.clear()
         self.bytes = 0
         return runs
 
     def clear(self) -> int:
         """Drop everything; how many records that was."""
-        lost = sum(run.count for run in self.take_all())
+        runs = self.take_all()
+        lost = sum(run.count for run in runs)
         self.dropped += lost
+        for run in runs:
+            self.lost(run)
         return lost
+
+    def _all(self) -> list[Run]:
+        return [*(self._spared or ()), *self._settled, *self.pending]
+
+    # -- for those who want to know what becomes of a run ----------------------------------------------------
+
+    def done(self, runs: list[Run]) -> None:
+        """These runs were taken and need no more care: acknowledged, or written where nobody acknowledges."""
+
+    def lost(self, run: Run) -> None:
+        """This run was pushed out or dropped."""

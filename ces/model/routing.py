@@ -91,11 +91,31 @@ class HubRoutes(Generic[L]):
             return []
         ended = self.unsubscribe(link, None)
         del self._kinds[link], self._rooms_of[link]
-        if kind == REPEATER:
+        self.rest(link)
+        return ended
+
+    def rest(self, link: L) -> None:
+        """A repeater gets nothing more until it is replaced."""
+        if link in self._repeaters:
             place = self._repeaters.index(link)
             del self._repeaters[place]
             self._turn -= place < self._turn
-        return ended
+
+    def replace(self, old: L, new: L) -> None:
+        """`new` takes the place of `old`, with all that it wants."""
+        kind = self._kinds.pop(old)
+        self._kinds[new] = kind
+        rooms = self._rooms_of[new] = self._rooms_of.pop(old)
+        if kind == REPEATER:
+            self.rest(old)
+            self._repeaters.append(new)
+            return
+        table = self._by_room[kind]
+        for room in rooms:
+            links = table[room]
+            del links[old]
+            links[new] = None
+        self._forget(list(rooms))
 
     def subscribe(self, link: L, rooms: Iterable[bytes]) -> list[bytes]:
         """Add rooms to what a link wants; ``*`` is every room.

@@ -76,6 +76,10 @@ class Run:
                 self._frames = [frames.frames(self.records)]
         return self._frames
 
+    def without_first(self, records: int) -> Run:
+        """What remains when the other side has the first `records` of them."""
+        return Run(self.room, self.records[records:])
+
     def __repr__(self) -> str:
         return f"<Run {self.room!r} {self.count} records, {self.size} bytes>"
 

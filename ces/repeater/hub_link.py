@@ -17,6 +17,7 @@ from ces.link.turn import Memo
 from ces.model.address import Address
 from ces.model.outbox import Outbox
 from ces.model.routing import HUB
+from ces.model.session import Session
 from ces.model.wire import Run
 
 PATH = "/connect/repeater"
@@ -32,7 +33,8 @@ class HubLink:
     def __init__(self, side: Side, address: Address, spool_bytes: int, reactor: object) -> None:
         self.address = address
         self.spool = Outbox(spool_bytes)
-        self.dialler = Dialler(side, address, PATH, HUB, reactor, outbox=self.spool, failed=self._failed)
+        self.session = Session(self.spool)
+        self.dialler = Dialler(side, address, PATH, HUB, reactor, session=self.session, failed=self._failed)
         self._side = side
 
     @property
@@ -70,7 +72,9 @@ class HubLink:
 
     def give_up(self) -> None:
         """Drop what still waits: nobody will come for it."""
-        self._report(self.spool.clear(), "the repeater stops and the hub is away")
+        lost = sum(run.count for run in self.session.take_all())
+        self.spool.dropped += lost
+        self._report(lost, "the repeater stops and the hub is away")
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` says of it; sizes in bytes."""
@@ -81,7 +85,7 @@ class HubLink:
             "node": link.node if link is not None else "",
             "dialect": link.dialect if link is not None else "",
             "reason": self.dialler.reason,
-            "buffer-utilization": self.spool.size,
+            "buffer-utilization": self.session.size,
             "buffer-capacity": self.spool.limit,
             "sent": self.spool.taken,
             "dropped": self.spool.dropped,

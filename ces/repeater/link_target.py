@@ -22,6 +22,7 @@ from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.held import Held
 from ces.model.outbox import Outbox
+from ces.model.session import Session
 from ces.model.wire import Run
 from ces.repeater.idle import Idle
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
@@ -57,6 +58,7 @@ class LinkTarget(Target):
         self._reactor = reactor
         self._held = Held(limits.buffer, limits.patience)
         self._outbox = Outbox(limits.buffer)
+        self._session = Session(self._outbox)
         self._room = b""
         self._dialler: Dialler | None = None
         self._link: Link | None = None
@@ -81,7 +83,7 @@ class LinkTarget(Target):
 
     @property
     def waiting(self) -> int:
-        return self._held.bytes + self._outbox.size
+        return self._held.bytes + self._session.size
 
     @property
     def holds(self) -> bool:
@@ -113,12 +115,13 @@ class LinkTarget(Target):
         self._ended_well = (
             link.close_code in (NORMAL, GOING_AWAY) and self._clock.seconds() >= self._since + PAUSE
         )
-        for run in self._outbox.take_all():
+        for run in link.leftover():
             self._hold(run)
+        self._session.restart("")
 
     def rest(self) -> None:
         """The link has not been used for a while: close it, unless it is stuck with something to send."""
-        if self._outbox:
+        if self._session.size:
             self._idle.used(self)
         elif self._dialler is not None:
             dialler, self._dialler, self._link = self._dialler, None, None
@@ -135,7 +138,7 @@ class LinkTarget(Target):
             self._pause = None
         dialler, self._dialler, self._link = self._dialler, None, None
         gone = succeed(None) if dialler is None else dialler.stop()
-        left = self._held.take(self._clock.seconds()) + self._outbox.take_all()
+        left = self._held.take(self._clock.seconds()) + self._session.take_all()
         self.drop(sum(run.count for run in left), LEAVING)
         return gone
 
@@ -147,7 +150,7 @@ class LinkTarget(Target):
             path,
             KIND,
             self._reactor,
-            outbox=self._outbox,
+            session=self._session,
             up=self._up,
             failed=self._failed,
             may_redial=self._may_redial,

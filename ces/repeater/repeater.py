@@ -16,7 +16,7 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits
+from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import NORMAL, Link
 from ces.link.side import Side
 from ces.model.address import Address
@@ -34,7 +34,7 @@ from ces.repeater.target import TargetLimits
 ITSELF = "this repeater and that one are the same: it would talk to itself"
 
 
-class Repeater:
+class Repeater(Owner):
     """One repeater, without its ports.
 
     :param name: its id: how targets know it.
@@ -76,7 +76,8 @@ class Repeater:
         self.hub.dialler.dial()
 
     async def stop(self) -> None:
-        """End every link within `ces.link.side.GOODBYE` seconds; what is not sent by then is dropped."""
+        """Send what waits, within the time for that, and end every link; what is not sent then is dropped."""
+        await self.side.drain(lambda: bool(self.pool.waiting))
         gone = [self.hub.stop(), self.pool.stop()]
         await self.side.end_all()
         for done in gone:
@@ -106,6 +107,17 @@ class Repeater:
 
     def subscribed(self, link: Link, change: SubscriptionChange) -> None:
         """Nothing: who is connected to a repeater gets what the routes say."""
+
+    def keeps(self, link: Link) -> bool:
+        """A link from outside that was cut may be resumed; the others this repeater has dialled itself."""
+        self._idle.forget(link)
+        return link.kind == OUTSIDE
+
+    def resumed(self, old: Link, new: Link, fresh: bool) -> None:
+        """A link from outside is back."""
+        self._inbound.pop(old, None)
+        self._idle.forget(old)
+        self.joined(new)
 
     def left(self, link: Link, reason: str) -> None:
         """A link went."""
