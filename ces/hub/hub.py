@@ -23,6 +23,7 @@ from ces.link.protocol import REPLACED, Link
 from ces.link.side import Side
 from ces.model.control import SubscriptionChange
 from ces.model.held import Held
+from ces.model.outbox import Spare
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
 from ces.model.wire import CES1, CES2, Run
 
@@ -40,6 +41,7 @@ class Hub(Owner):
 
     :param node: identifies the running process.
     :param in_room: do not pass events from repeaters on to hubs.
+    :param spare: which records outlive others when too much waits for a link.
     :param held: what waits while no repeater is connected.
     """
 
@@ -51,10 +53,11 @@ class Hub(Owner):
         in_room: bool = False,
         held: Held | None = None,
         log: Logger | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self.node = node
         self.log = log or Logger(namespace="ces.hub")
-        self.side = Side(self, limits or LinkLimits(), clock, self.log)
+        self.side = Side(self, limits or LinkLimits(), clock, self.log, spare)
         self.routes: HubRoutes[Link] = HubRoutes(in_room)
         self.held = Held(1024 * 1024, 30.0) if held is None else held
         self.received_records = {kind: 0 for kind in (HUB, MESSENGER, REPEATER)}
@@ -231,6 +234,7 @@ class Hub(Owner):
         """
         destinations = self.routes.destinations
         turn = self.side.turn
+        full = self.side.pressure.full
         records = 0
         for run in runs:
             records += run.count
@@ -243,8 +247,14 @@ class Hub(Owner):
                 self.unrouted += run.count
             if group.repeater:
                 self._to_repeater(run)
+            if full and source is not None:
+                self._press(source, group.among(full))
         self.received_records[kind] += records
         turn.took(runs)
+
+    def _press(self, source: Link, full: list[Link]) -> None:
+        if full:
+            self.side.pressure.fed(source, full)
 
     def _to_repeater(self, run: Run) -> None:
         repeater = self.routes.next_repeater(_is_backlogged)
@@ -310,6 +320,10 @@ class Hub(Owner):
                 room.decode(): _registrations(links) for room, links in routes.messengers_by_room().items()
             },
             "detached": [_registration(link) for link in self.side.detached],
+            "slow": [_slow(link) for link in self.side.slow],
+            "held": [link.name for link in self.side.pressure.held],
+            "waiting-bytes": self.side.tally.bytes,
+            "waiting-limit": self.side.limits.total,
         }
 
 
@@ -336,4 +350,16 @@ def _registration(link: Link) -> dict[str, Any]:
         "malformed": link.malformed,
         "dropped": link.dropped,
         "unacknowledged": link.session.unacknowledged,
+    }
+
+
+def _slow(link: Link) -> dict[str, Any]:
+    """A link that something waits for: for how long it has taken nothing, and what it lost, by room."""
+    rooms = link.outbox.dropped_rooms or {}
+    return {
+        "id": link.name,
+        "seconds": link.slow_for,
+        "waiting": link.session.size,
+        "dropped": link.dropped,
+        "dropped-rooms": {room.decode(): records for room, records in rooms.items()},
     }

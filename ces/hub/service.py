@@ -16,6 +16,7 @@ from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
 from ces.link.owner import LinkLimits
 from ces.model.held import Held
+from ces.model.priority import spare_tags
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
@@ -58,6 +59,7 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
         in_room=settings.in_room,
         held=Held(settings.hold_bytes, settings.hold_time),
         log=log,
+        spare=spare_tags(settings.keep_tags),
     )
     interconnections = Interconnections(hub, reactor)
     api = HubApi(hub, interconnections, reactor, levels)

@@ -36,6 +36,13 @@ def direct_write(transport: Any) -> Callable[[list[bytes]], None] | None:
     return partial(_write, transport)
 
 
+def unsent(transport: Any) -> int:
+    """How many bytes wait in a plain TCP transport for the kernel; 0 where that cannot be known."""
+    if not isinstance(transport, Connection) or transport.TLS:
+        return 0
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+
 def _write(transport: Any, buffers: list[bytes]) -> None:
     """Write behind whatever waits. An error of the socket is left for the reactor to find: it ends the
     link.

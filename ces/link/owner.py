@@ -26,6 +26,8 @@ class LinkLimits:
     window: so long the session of a link that was cut is kept.
     detached: so many such sessions are kept at a time; the oldest makes room.
     slow: a link that has taken nothing for so long, though something waits for it, is closed with 4408.
+    total: how much may wait for all links of a side together, what is not acknowledged included.
+    patience: so long the links that feed one that is full are not read from while it drains.
     drain: so long a side that goes away waits for what is still to be sent.
     malformed: after so many malformed records and no good one the link is closed with 4400.
     """
@@ -40,6 +42,8 @@ class LinkLimits:
     window: float = 120.0
     detached: int = 10_000
     slow: float = 30.0
+    total: int = 256 * 1024 * 1024
+    patience: float = 5.0
     drain: float = 5.0
 
     @property
@@ -57,6 +61,11 @@ class LinkLimits:
             handshake=settings.handshake_timeout,
             message=settings.message_limit,
             outbox=outbox,
+            window=settings.session_window,
+            slow=settings.slow_timeout,
+            patience=settings.backpressure_time,
+            total=settings.buffer_limit,
+            drain=settings.drain_timeout,
         )
 
 

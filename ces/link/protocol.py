@@ -415,7 +415,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
             return
         if number != before:
-            self._stuck = None
+            if self._stuck is not None:
+                self._stuck = self.factory.side.keepalive.seconds()
             if session.waits and self.joined:
                 self.factory.side.turn.add(self)
 
@@ -451,17 +452,40 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self._write(self._encoded(runs, memo))
         if self.outbox:
             self._settle()
+        elif self._stuck is not None:
+            self._stuck = None
+            self.factory.side.slow.pop(self, None)
 
     def _settle(self) -> None:
         """Something has to wait."""
         side: Side = self.factory.side
-        lost = self.outbox.settle()
+        self._dropped(self.outbox.settle(), "too much waits for it")
+        side.slow[self] = None
+        if self.joined:
+            if self._stuck is None:
+                self._stuck = side.keepalive.seconds()
+                side.keepalive.watch(self)
+            side.pressure.grown(self, self._stuck)
+        if side.tally.bytes > self.limits.total:
+            side.relieve()
+
+    def shed(self, excess: int) -> None:
+        """Drop the oldest of what waits: so many bytes are too much for all links together."""
+        self._dropped(self.outbox.shed(excess), "too much waits for all links together")
+
+    def _dropped(self, lost: int, why: str) -> None:
         if lost:
             self.dropped += lost
-            side.drop(self, lost)
-        if self._stuck is None and self.joined:
-            self._stuck = side.keepalive.seconds()
-            side.keepalive.watch(self)
+            self.factory.side.drop(self, lost, why)
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        self.transport.pauseProducing()
+
+    def release(self) -> None:
+        """Read again."""
+        self.heard = self.factory.side.keepalive.seconds()
+        self.transport.resumeProducing()
 
     def acknowledge(self) -> None:
         """Tell the other side what has been taken, now or as soon as there is room."""
@@ -470,6 +494,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
         raise NotImplementedError
+
+    @property
+    def slow_for(self) -> float | None:
+        """For how many seconds the link has taken nothing of what waits for it; None when nothing waits."""
+        return None if self._stuck is None else self.factory.side.keepalive.seconds() - self._stuck
 
     @property
     def backlogged(self) -> bool:
@@ -499,7 +528,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def resumeProducing(self) -> None:
         self.blocked = False
-        self._stuck = None
+        if self._stuck is not None:
+            self._stuck = self.factory.side.keepalive.seconds()
         self._unread = 0
         if self._pinged is not None and self.state == self.STATE_OPEN:
             pinged, self._pinged = self._pinged, None
@@ -571,6 +601,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.joined = self.detached = False
             self.factory.side.keepalive.unwatch(self)
             self.factory.side.detached.pop(self, None)
+            self.factory.side.slow.pop(self, None)
+            self.factory.side.pressure.forget(self)
             self.session = self.factory.side.new_session()
             self.ended = self.ended or "its session was taken over by a newer link"
             if self.state == self.STATE_OPEN:
@@ -599,6 +631,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def _over(self) -> None:
         """Link and session have ended."""
         side: Side = self.factory.side
+        side.slow.pop(self, None)
+        side.pressure.forget(self)
         if self.session.id:
             side.sessions.pop(self.session.id, None)
         try:

@@ -12,9 +12,10 @@ from twisted.logger import Logger
 
 from ces.link.keepalive import Keepalive
 from ces.link.owner import LinkLimits, Owner
+from ces.link.pressure import Pressure
 from ces.link.protocol import GOING_AWAY, Link
 from ces.link.turn import Turn
-from ces.model.outbox import Outbox, Spare
+from ces.model.outbox import Outbox, Spare, Tally
 from ces.model.session import ACK_SECONDS, Session
 from ces.ops.logging import Limited
 
@@ -32,15 +33,20 @@ class Side:
     :param limits: of every link; `ces.link.reconnect.Dialler` and `ces.link.server.ServingFactory` take it
         from here.
     :param clock: the reactor or a test's Clock.
+    :param spare: which records outlive others when too much waits for a link.
 
     malformed: malformed records and texts received so far.
     dropped: records pushed out of outboxes, or left in them when their link ended.
     missed: records that other sides dropped, as they said.
     sessions: the serving links that are alive or detached, by the id of their session.
     detached: the links that were cut and may be resumed, oldest first.
+    slow: the links that something waits for because they did not take it, the detached among them.
+    pressure: who is not read from, for the sake of whom.
     """
 
-    def __init__(self, owner: Owner, limits: LinkLimits, clock: IReactorTime, log: Logger) -> None:
+    def __init__(
+        self, owner: Owner, limits: LinkLimits, clock: IReactorTime, log: Logger, spare: Spare | None = None
+    ) -> None:
         self.owner = owner
         self.limits = limits
         self.clock = clock
@@ -51,7 +57,10 @@ class Side:
         self.malformed = 0
         self.dropped = 0
         self.missed = 0
-        self.spare: Spare | None = None
+        self.spare = spare
+        self.pressure = Pressure(clock, limits.patience)
+        self.tally = Tally()
+        self.slow: dict[Link, None] = {}
         self.sessions: dict[str, Link] = {}
         self.detached: dict[Link, None] = {}
         self.ending = False
@@ -72,6 +81,7 @@ class Side:
     def went(self, link: Link) -> None:
         """A connection is gone."""
         self._links.pop(link, None)
+        self.pressure.forget(link)
         self._owing.pop(link, None)
         if not self._owing and self._owed is not None:
             self._owed.cancel()
@@ -83,13 +93,23 @@ class Side:
 
     def new_session(self) -> Session:
         """A session of a link that nothing is known of yet."""
-        return Session(Outbox(self.limits.outbox, self.spare))
+        return Session(Outbox(self.limits.outbox, self.spare, self.tally))
 
     def new_session_id(self, link: Link) -> str:
         """The id of a session that begins with a serving link: nobody can guess it."""
         id = secrets.token_hex(12)
         self.sessions[id] = link
         return id
+
+    def relieve(self) -> None:
+        """Too much waits for all links together: the fullest give way."""
+        excess = self.tally.bytes - self.limits.total
+        for link in sorted(self.slow, key=_waiting, reverse=True):
+            if excess <= 0:
+                return
+            before = self.tally.bytes
+            link.shed(excess)
+            excess -= before - self.tally.bytes
 
     def keep(self, link: Link) -> None:
         """A link was cut and may be resumed. There is a bound on those: the oldest makes room."""
@@ -142,7 +162,7 @@ class Side:
         for link in list(self._links):
             link.transport.abortConnection()
 
-    def drop(self, link: Link, records: int, why: str = "its outbox is full") -> None:
+    def drop(self, link: Link, records: int, why: str) -> None:
         """`records` that were meant for `link` are lost: count and say so."""
         self.dropped += records
         self.limited.warn(
@@ -153,3 +173,7 @@ class Side:
             why=why,
             total=self.dropped,
         )
+
+
+def _waiting(link: Link) -> int:
+    return link.outbox.bytes

@@ -22,11 +22,27 @@ Spare = Callable[[Run], Run | None]
 None."""
 
 
+ROOMS = 32
+"""Of so many rooms an outbox remembers how much of them it dropped."""
+
+
+class Tally:
+    """Bytes that wait in, or are reserved for, all outboxes that share it. `pending` is counted once it is
+    settled.
+    """
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Outbox:
     """A queue of runs, at most `limit` bytes of them from one turn to the next.
 
     :param limit: bytes of records.
     :param spare: what outlives the rest when there is too much.
+    :param tally: counts its bytes and those of others.
     """
 
     __slots__ = (
@@ -34,17 +50,20 @@ class Outbox:
         "_spared",
         "bytes",
         "dropped",
+        "dropped_rooms",
         "gap",
         "limit",
         "pending",
         "reserved",
         "spare",
         "taken",
+        "tally",
     )
 
-    def __init__(self, limit: int, spare: Spare | None = None) -> None:
+    def __init__(self, limit: int, spare: Spare | None = None, tally: Tally | None = None) -> None:
         self.limit = limit
         self.spare = spare
+        self.tally = tally or Tally()
         self.pending: list[Run] = []
         self._settled: deque[Run] = deque()
         self._spared: deque[Run] | None = None
@@ -54,6 +73,8 @@ class Outbox:
         """Bytes of the limit that are taken up by what was taken and may have to be sent again."""
         self.dropped = 0
         """Records pushed out so far."""
+        self.dropped_rooms: dict[bytes, int] | None = None
+        """How many of them were for which room, as far as there are few rooms."""
         self.gap = 0
         """Records pushed out since this was last set to 0."""
         self.taken = 0
@@ -98,20 +119,35 @@ class Outbox:
                 run, kept = self._spared.popleft(), None
             if kept is not run:
                 size = run.size - (kept.size if kept is not None else 0)
+                records = run.count - (kept.count if kept is not None else 0)
                 self.bytes -= size
+                self.tally.bytes -= size
                 excess -= size
-                lost += run.count - (kept.count if kept is not None else 0)
+                lost += records
+                self._note(run.room, records)
                 if kept is None:
                     self.lost(run)
         self.dropped += lost
         self.gap += lost
         return lost
 
+    def _note(self, room: bytes, records: int) -> None:
+        rooms = self.dropped_rooms = {} if self.dropped_rooms is None else self.dropped_rooms
+        if room in rooms or len(rooms) < ROOMS:
+            rooms[room] = rooms.get(room, 0) + records
+
     def _count_in(self) -> None:
         if self.pending:
             self._settled.extend(self.pending)
-            self.bytes += sum([run.size for run in self.pending])
+            size = sum([run.size for run in self.pending])
+            self.bytes += size
+            self.tally.bytes += size
             self.pending.clear()
+
+    def reserve(self, size: int) -> None:
+        """So many bytes more, or fewer, are taken up by what may have to be sent again."""
+        self.reserved += size
+        self.tally.bytes += size
 
     def take(self, budget: int) -> tuple[list[Run], int, int]:
         """Remove the oldest runs, at least one if any waits, and as many more as `budget` bytes hold.
@@ -141,6 +177,7 @@ class Outbox:
                 if queue:
                     break
             self.bytes -= size
+            self.tally.bytes -= size
         records = sum([run.count for run in taken])
         self.taken += records
         return taken, records, size
@@ -151,6 +188,7 @@ class Outbox:
         self._settled.clear()
         self._spared = None
         self.pending.clear()
+        self.tally.bytes -= self.bytes
         self.bytes = 0
         return runs
 

@@ -38,6 +38,10 @@ class Group(Generic[L]):
         self._members = frozenset(links)
         self._without: dict[L, Group[L]] = {}
 
+    def among(self, links: Iterable[L]) -> list[L]:
+        """Those of `links` that are members."""
+        return [link for link in links if link in self._members]
+
     def without(self, source: L | None) -> Group[L]:
         """The same group less the link that sent the event."""
         if source is None or source not in self._members:

@@ -47,7 +47,6 @@ class Session:
         "_kept",
         "acknowledged",
         "id",
-        "kept",
         "outbox",
         "received",
         "reported",
@@ -62,13 +61,16 @@ class Session:
         self.received = 0
         self.reported = 0
         """How much of `received` the other side has been told."""
-        self.kept = 0
-        """Bytes that were sent, or are to be sent again, and are not acknowledged."""
         self._fresh = 0
         self._kept: deque[tuple[int, Batch]] = deque()  # each with the number of its last record
         self._again: list[Batch] = []  # the next one last
 
     # -- out -------------------------------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> int:
+        """Bytes that were sent, or are to be sent again, and are not acknowledged."""
+        return self.outbox.reserved
 
     @property
     def waits(self) -> bool:
@@ -78,7 +80,7 @@ class Session:
     @property
     def shut(self) -> bool:
         """Whether so much is unacknowledged that nothing more may be sent."""
-        return bool(self.id) and 2 * self.kept >= self.outbox.limit and not self._again
+        return bool(self.id) and 2 * self.outbox.reserved >= self.outbox.limit and not self._again
 
     @property
     def size(self) -> int:
@@ -96,24 +98,23 @@ class Session:
         if self._again:
             batch = self._again.pop()
             records, size, gap, runs = batch
-        elif self.id and 2 * self.kept >= outbox.limit:
+        elif self.id and 2 * self.outbox.reserved >= outbox.limit:
             return 0, []
         else:
             gap, outbox.gap = outbox.gap, 0
             if self.id:
-                budget = min(budget, outbox.limit // 2 - self.kept)
+                budget = min(budget, outbox.limit // 2 - outbox.reserved)
             runs, records, size = outbox.take(budget)
             batch = (records, size, gap, runs)
-            self.kept += size
+            outbox.reserve(size)
         self.sent += records
         if self.id:
             if records or gap:
                 self._kept.append((self.sent, batch))
         else:
-            self.kept -= size
+            outbox.reserve(-size)
             self.acknowledged = self.sent
             outbox.done(runs)
-        outbox.reserved = self.kept
         return gap, runs
 
     def acknowledge(self, number: int) -> None:
@@ -127,9 +128,8 @@ class Session:
         kept = self._kept
         while kept and kept[0][0] <= number:
             _, (_, size, _, runs) = kept.popleft()
-            self.kept -= size
+            self.outbox.reserve(-size)
             self.outbox.done(runs)
-        self.outbox.reserved = self.kept
 
     def resume(self, received: int) -> None:
         """The link was cut and the other side had received so many records: the rest is to be sent again.
@@ -145,7 +145,7 @@ class Session:
             if end - records < received:
                 received_runs, rest = _split(runs, records - (end - received))
                 left = sum(run.size for run in rest)
-                self.kept -= size - left
+                self.outbox.reserve(left - size)
                 self._kept[0] = (end, (end - received, left, 0, rest))
                 self.outbox.done(received_runs)
         self._rewind()
@@ -154,7 +154,6 @@ class Session:
         self.sent = received
         self.reported = self.received
         self._fresh = 0
-        self.outbox.reserved = self.kept
 
     def restart(self, id: str) -> None:
         """A new session, whose other side knows nothing of the old one: what it did not acknowledge is to be
@@ -180,18 +179,16 @@ class Session:
     def take_sent(self) -> list[Run]:
         """Remove what was sent and not acknowledged, in order."""
         runs = [run for _, batch in self._kept for run in batch[3]]
-        self.kept -= sum([batch[1] for _, batch in self._kept])
+        self.outbox.reserve(-sum([batch[1] for _, batch in self._kept]))
         self._kept.clear()
         self.acknowledged = self.sent
-        self.outbox.reserved = self.kept
         return runs
 
     def take_waiting(self) -> list[Run]:
         """Remove what is to be sent, for the first time or again, in order."""
         runs = [run for _, _, _, batch in reversed(self._again) for run in batch]
-        self.kept -= sum([size for _, size, _, _ in self._again])
+        self.outbox.reserve(-sum([size for _, size, _, _ in self._again]))
         self._again.clear()
-        self.outbox.reserved = self.kept
         return runs + self.outbox.take_all()
 
     def take_all(self) -> list[Run]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from ces.model.settings_file import SettingsFile
-from ces.model.values import LOG_LEVELS, Kind, SettingError, choice, flag, seconds, show_seconds, size
+from ces.model.values import LOG_LEVELS, Kind, SettingError, choice, flag, seconds, show_seconds, size, word
 
 __all__ = ["LinkSettings", "Option", "SettingError", "Settings", "option", "resolve"]
 
@@ -190,6 +190,23 @@ class LinkSettings(Settings):
     silence_timeout: float = option(60.0, seconds(0.1), "silence after which a served link is closed")
     dial_silence_timeout: float = option(90.0, seconds(0.1), "silence after which a dialled link is closed")
     handshake_timeout: float = option(10.0, seconds(0.1), "how long a link may take to open or to close")
+    session_window: float = option(
+        120.0, seconds(0, 3600), "how long a link that was cut is waited for, its session with it"
+    )
+    slow_timeout: float = option(
+        30.0, seconds(0.5), "a link that takes nothing of what waits for it for so long is closed with 4408"
+    )
+    backpressure_time: float = option(
+        5.0, seconds(0, 60), "how long those that feed a full link are not read from while it drains"
+    )
+    buffer_limit: int = option(2**28, size(2**16), "how much may wait for all links together")
+    keep_tags: tuple[str, ...] = option(
+        ("alert", "user-generated"),
+        word("TAG"),
+        "event tags whose records are dropped last when too much waits",
+        many=True,
+    )
+    drain_timeout: float = option(5.0, seconds(0, 600), "how long to send what waits before going away")
     message_limit: int = option(2**20, size(1024, 2**30), "largest message that a link may send")
     log_level: str = option(
         "info", choice("LEVEL", LOG_LEVELS), f"the least level to log: {', '.join(LOG_LEVELS)}"

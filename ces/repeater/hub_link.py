@@ -32,7 +32,7 @@ class HubLink:
 
     def __init__(self, side: Side, address: Address, spool_bytes: int, reactor: object) -> None:
         self.address = address
-        self.spool = Outbox(spool_bytes)
+        self.spool = Outbox(spool_bytes, side.spare, side.tally)
         self.session = Session(self.spool)
         self.dialler = Dialler(side, address, PATH, HUB, reactor, session=self.session, failed=self._failed)
         self._side = side

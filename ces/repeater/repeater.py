@@ -21,6 +21,7 @@ from ces.link.protocol import NORMAL, Link
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.control import SubscriptionChange
+from ces.model.outbox import Spare
 from ces.model.routing import HUB, RepeaterRoutes
 from ces.model.wire import Run
 from ces.repeater.hub_link import HubLink
@@ -42,6 +43,7 @@ class Repeater(Owner):
     :param hub: where its hub is.
     :param client: for HTTP targets.
     :param spool_bytes: how much may wait for the hub.
+    :param spare: which records outlive others when too much waits.
     """
 
     def __init__(
@@ -55,11 +57,12 @@ class Repeater(Owner):
         target_limits: TargetLimits | None = None,
         spool_bytes: int = 8 * 1024 * 1024,
         log: Logger | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self.name = name
         self.node = node
         self.log = log or Logger(namespace="ces.repeater")
-        self.side = Side(self, limits or LinkLimits(), reactor, self.log)
+        self.side = Side(self, limits or LinkLimits(), reactor, self.log, spare)
         bounds = target_limits or TargetLimits()
         self.hub = HubLink(self.side, hub, spool_bytes, reactor)
         self.pool = Pool(name, self.side, bounds, client, reactor)
@@ -140,6 +143,8 @@ class Repeater(Owner):
         elif link in self._inbound:
             self._idle.used(link)
         self.insert(runs, link.kind)
+        if self.side.pressure.full:
+            self.side.pressure.fed(link, [full for full in self.side.pressure.full if full.kind == HUB])
 
     def insert(self, runs: list[Run], kind: str = OUTSIDE) -> None:
         """Give records to the hub.

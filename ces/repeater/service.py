@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from ces.link.listen import Listening
 from ces.link.owner import LinkLimits
 from ces.model.address import parse_address
+from ces.model.priority import spare_tags
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
@@ -107,6 +108,7 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
         target_limits=target_limits,
         spool_bytes=settings.spool_bytes,
         log=log,
+        spare=spare_tags(settings.keep_tags),
     )
     try:
         repeater.route(read_routes(settings))
