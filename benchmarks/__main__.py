@@ -20,8 +20,8 @@ from pathlib import Path
 
 import ces
 from benchmarks import growth, report, roles, throughput
-from benchmarks.goals import HUB, judge
-from benchmarks.peers import HERE, LOAD_CORE, PEERS, SERVER_CORE, TICK, Missing, core, found
+from benchmarks.goals import HUB, judge, ratio
+from benchmarks.peers import BEFORE, HERE, LOAD_CORE, PEERS, SERVER_CORE, TICK, Missing, core, found
 from benchmarks.throughput import SIZES, Numbers, Pace
 
 RESULTS = HERE / "results"
@@ -52,6 +52,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(SOLO, (HUB,)),
 }
 """Which peers each row measures."""
+
+COMPARED = (*throughput.LOADS, "latency")
+"""The rows in which ``--before`` adds a peer."""
 
 
 def measure(row: str, peer: str, pace: Pace) -> Numbers:
@@ -153,7 +156,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="only shows that everything runs: its numbers mean nothing"
     )
+    parser.add_argument(
+        "--before",
+        default="",
+        metavar="PATH",
+        help="another checkout of this project, whose hub is measured beside this one's with ces.2",
+    )
     given = parser.parse_args(arguments)
+    if given.before:
+        os.environ[BEFORE] = str(Path(given.before).resolve(strict=True))
     rows = [row for row in given.only.split(",") if row] or list(ROWS)
     unknown = [row for row in rows if row not in ROWS]
     if unknown:
@@ -167,9 +178,15 @@ def main(arguments: list[str]) -> int:
     rounds = Rounds(rows)
     for _ in range(times):
         for row in rows:
-            for peer in ROWS[row]:
+            compared = ("ces.2-before",) if given.before and row in COMPARED else ()
+            for peer in ROWS[row] + compared:
                 rounds.once(row, peer, pace)
-    notes = ["A quick run: the numbers mean nothing."] * given.quick + rounds.said()
+    notes = []
+    for row in COMPARED:
+        if "ces.2-before" in rounds.samples.get(row, {}):
+            times_before = ratio(rounds.samples, row, HUB, "ces.2-before", "per_cpu") or 0.0
+            notes.append(f"{row}: {times_before:.2f} times the deliveries per CPU-second of before.")
+    notes += ["A quick run: the numbers mean nothing."] * given.quick + rounds.said()
     results = {"about": about(times, pace, arguments), "notes": notes, "samples": rounds.samples}
     text = report.markdown(results, titles)
     RESULTS.mkdir(exist_ok=True)

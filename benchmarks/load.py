@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from benchmarks.wire import Counter, Speech
+from benchmarks.wire import ACK_SECONDS, Counter, Session, Speech, frame, masked
 
 PATIENCE = 5.0
 """Seconds without a single delivery after which what has not come counts as lost."""
@@ -42,6 +42,7 @@ class Connection:
     """
 
     worth = 1
+    serving = False
 
     def __init__(
         self,
@@ -130,11 +131,24 @@ class Connection:
         if self.seen is not None:
             self.seen(bytes(data))
         self.received += self.counter.feed(data) * self.worth
+        if isinstance(self.counter, Session) and self.counter.due:
+            self.acknowledge()
         if self.counter.answers:
             answers, self.counter.answers = self.counter.answers, b""
             self.write(answers)
         if self.counter.farewell:
             raise Gone(f"{self.speech.name}: {self.counter.farewell}")
+
+    @property
+    def owes(self) -> bool:
+        """Whether anything that came is to be acknowledged."""
+        return isinstance(self.counter, Session) and self.counter.owes
+
+    def acknowledge(self) -> None:
+        """Acknowledge what has come, if that is still to be done."""
+        if isinstance(self.counter, Session) and self.counter.owes:
+            said = self.counter.acknowledgement()
+            self.write(frame(said, 1) if self.serving else masked(said, 1))
 
     def write(self, data: bytes) -> bool:
         """Write behind what still waits; whether everything is written now."""
@@ -220,6 +234,8 @@ class Poll:
         self._epoll = select.epoll()
         self._owners: dict[int, Connection] = {}
         self._full: set[int] = set()
+        self._owing: dict[Connection, None] = {}
+        self._sweep = 0.0
         self._block = memoryview(bytearray(BLOCK))
         for connection in connections:
             self.add(connection)
@@ -233,6 +249,7 @@ class Poll:
     def remove(self, connection: Connection) -> None:
         """Watch it no more."""
         self._full.discard(connection.socket.fileno())
+        self._owing.pop(connection, None)
         del self._owners[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
 
@@ -244,9 +261,16 @@ class Poll:
             happened.append(connection)
             if events & ~select.EPOLLOUT:
                 connection.read(self._block)
+                if connection.owes:
+                    self._owing[connection] = None
             elif connection.write(b""):
                 self._full.discard(number)
                 self._epoll.modify(number, select.EPOLLIN)
+        if self._owing and time.monotonic() >= self._sweep:
+            self._sweep = time.monotonic() + ACK_SECONDS
+            owing, self._owing = self._owing, {}
+            for connection in owing:
+                connection.acknowledge()
         return happened
 
     def watch_full(self, connections: Iterable[Connection]) -> None:

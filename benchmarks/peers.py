@@ -22,6 +22,8 @@ from benchmarks.wire import Ces1, Ces2, Mqtt, Nats, NatsWebSocket, Raw, Speech
 HERE = Path(__file__).parent
 CONFIG = "server.conf"
 PATIENCE = 20.0
+BEFORE = "CES_BENCH_BEFORE"
+"""The environment variable with the checkout that ``--before`` names."""
 LISTENING = "0A"  # in /proc/net/tcp
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,17 +57,25 @@ class Server:
 
     :param command: how it is started, in a folder of its own. :param port: where it then listens, 0: nowhere.
     :param config: what the file `CONFIG` in that folder holds.
+    :param source: the checkout whose `ces` it runs.
     :raises RuntimeError: when it does not listen within 20 s, with what it said last.
     """
 
-    def __init__(self, command: list[str], port: int, on: int = SERVER_CORE, config: str = "") -> None:
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        on: int = SERVER_CORE,
+        config: str = "",
+        source: Path = HERE.parent,
+    ) -> None:
         self.address = ("127.0.0.1", port)
         self._command = command
         self.folder = Path(tempfile.mkdtemp(prefix="ces-bench-"))
         (self.folder / CONFIG).write_text(config)
         self._log = self.folder / "output"
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("CES_", "ROOM_", "SYSTEM_"))}
-        environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        environment["PYTHONPATH"] = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 ["taskset", "-c", str(core(on)), *command],
@@ -142,6 +152,13 @@ def hub(*options: str, on: int = SERVER_CORE, endpoint: str = "tcp:{}:interface=
     return Server(twistd("ces-hub", "--listen", endpoint.format(port), *options), port, on)
 
 
+def hub_before() -> Server:
+    """The hub of another checkout, which `BEFORE` names."""
+    port = free_port()
+    command = twistd("ces-hub", "--listen", f"tcp:{port}:interface=127.0.0.1")
+    return Server(command, port, source=Path(os.environ[BEFORE]))
+
+
 def plain_hub(*peer: int, on: int = SERVER_CORE) -> Server:
     """The thirty lines of Autobahn."""
     port = free_port()
@@ -196,6 +213,7 @@ STARTS: dict[str, Callable[[], Server]] = {
     "nats-ws": lambda: nats(websocket=True),
     "mosquitto": mosquitto,
     "relay": relay,
+    "ces.2-before": hub_before,
 }
 
 PEERS = {
@@ -207,6 +225,7 @@ PEERS = {
         Peer("nats", "nats-server, TCP", Nats()),
         Peer("nats-ws", "nats-server, WebSocket", NatsWebSocket()),
         Peer("mosquitto", "mosquitto, TCP", Mqtt()),
+        Peer("ces.2-before", "the hub before, ces.2", Ces2()),
         Peer("relay", "kernel (raw relay)", Raw()),
     )
 }

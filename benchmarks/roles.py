@@ -19,7 +19,7 @@ from contextlib import suppress
 from benchmarks.load import PATIENCE, Connection, Gone, Poll, Run, Stream, drive
 from benchmarks.peers import HERE, SERVER_CORE, Server, core, free_port, twistd
 from benchmarks.throughput import EVENT, Numbers, Pace, chunks
-from benchmarks.wire import Ces2, Framed, event, events, frame, record
+from benchmarks.wire import Ces2, Session, event, events, frame, record
 
 ROOM = "ITB-1000"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -36,7 +36,8 @@ class Sink(Connection):
     """
 
     def __init__(self, listening: socket.socket, size: int, worth: int = 1) -> None:
-        self.speech, self.counter = SPEECH, Framed(size)
+        self.speech, self.counter = SPEECH, Session(size)
+        self.serving = self.counter.keeps = True
         self.received, self.unsent, self.seen, self.stream = 0, b"", None, None
         self.worth = worth
         listening.settimeout(20)
@@ -65,7 +66,7 @@ class Sink(Connection):
         self._took(memoryview(rest))
         while not self.counter.texts:
             self._took(memoryview(self.socket.recv(65536)))
-        hello = b'{"hello":{"node":"counting-hub","session":"","received":0,"resumed":false,"window":0}}'
+        hello = b'{"hello":{"node":"counting-hub","session":"s1","received":0,"resumed":false,"window":120}}'
         self.socket.sendall(frame(hello, 1))
 
 

@@ -252,6 +252,48 @@ class Framed(Controls):
             self._lines.answers = b""
 
 
+class Session(Framed):
+    """A member's end of a ces.2 session: what was delivered is acknowledged (docs/protocol.md section 5).
+
+    keeps: whether the other side keeps a session; without one nothing is acknowledged.
+    due: whether an acknowledgement is due now, and not only within `ACK_SECONDS`.
+    """
+
+    keeps = False
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._acknowledged = 0
+        self._soon = min(ACK_RECORDS, max(1, ACK_BYTES // size))
+
+    def control(self, opcode: int, payload: bytes) -> None:
+        if opcode == 1 and payload.startswith(b'{"ack"'):
+            return
+        if opcode == 1 and payload.startswith(b'{"gap"'):
+            self.farewell = f"it dropped something: {payload!r}"
+        if opcode == 1 and payload.startswith(b'{"hello"'):
+            self.keeps = json.loads(payload)["hello"].get("session") is not None
+        super().control(opcode, payload)
+
+    @property
+    def owes(self) -> bool:
+        """Whether anything is not acknowledged."""
+        return self.keeps and self._found != self._acknowledged
+
+    @property
+    def due(self) -> bool:
+        return self.keeps and self._found - self._acknowledged >= self._soon
+
+    def acknowledgement(self) -> bytes:
+        """The text."""
+        self._acknowledged = self._found
+        return b'{"ack":%d}' % self._found
+
+
+ACK_RECORDS, ACK_BYTES, ACK_SECONDS = 256, 256 * 1024, 0.1
+"""After so much an acknowledgement is due."""
+
+
 class Speech:
     """How one protocol is spoken by a client.
 
@@ -313,7 +355,7 @@ class Ces2(Speech):
         return masked(b"".join([record(room, event) for event in events]))
 
     def counter(self, room: str, event: bytes) -> Counter:
-        return Framed(len(record(room, event)))
+        return Session(len(record(room, event)))
 
 
 class Nats(Speech):

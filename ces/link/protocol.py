@@ -57,6 +57,9 @@ if TYPE_CHECKING:
 WRITE_BYTES = 256 * 1024
 """At most so much is handed to the transport at a time; what it cannot pass on stays in the outbox."""
 
+ACK_FRAME = 40
+"""An acknowledgement is no longer than so many bytes, its frame included."""
+
 HANDSHAKE_BYTES = 16 * 1024
 """At most so many bytes of an opening handshake are kept."""
 
@@ -268,7 +271,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self.factory.side.keepalive.seconds()
-        if self._missing:
+        if len(data) <= ACK_FRAME and not self.data and not self._missing and self.session.id:
+            self.data = data
+            if self._take_ack() and not self.data:
+                return
+        elif self._missing:
             self._missing -= len(data)
             self._parts.append(data)
             if self._missing > 0:
@@ -306,16 +313,20 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                     return
                 if not self.data:
                     return
-                if self.session.id and self._take_ack():
+                if self.data[0] == frames.TEXT_FIN and self.session.id and self._take_ack():
                     continue
             if not self.processData() or self.state == self.STATE_CLOSED:
                 return
 
     def _take_ack(self) -> bool:
         """Take an acknowledgement the fast way, if one comes next: they are as many as all else together."""
+        if self.state != self.STATE_OPEN or self.inside_message or self.current_frame is not None:
+            return False
         found = frames.short_text(self.data, self.serving)
-        number = None if found is None else ack_number(found[0])
-        if found is None or number is None or self.state != self.STATE_OPEN:
+        if found is None:
+            return False
+        number = ack_number(found[0])
+        if number is None:
             return False
         self.data = self.data[found[1] :]
         self._acknowledged(number)
@@ -443,14 +454,15 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def flush(self, memo: Memo) -> None:
         """Write what waits, as far as the transport takes it and what is unacknowledged allows it."""
         session = self.session
-        while session.waits and self.joined and not self.blocked:
+        outbox = session.outbox
+        while self.joined and not self.blocked and (outbox.pending or session.waits):
             gap, runs = session.take(WRITE_BYTES)
             if gap and self.dialect == CES2:
                 self.tell(Gap(gap))
             if not runs:
                 break
             self._write(self._encoded(runs, memo))
-        if self.outbox:
+        if outbox.pending or outbox:
             self._settle()
         elif self._stuck is not None:
             self._stuck = None

@@ -43,6 +43,8 @@ class Spool(Outbox):
         "waiting",
     )
 
+    hears = True
+
     def __init__(self, limit: int, waits: int, clock: IReactorTime, lost: Callable[[int], None]) -> None:
         super().__init__(limit)
         self.waiting = 0

@@ -60,6 +60,9 @@ class Outbox:
         "tally",
     )
 
+    hears = False
+    """Whether `done` does anything."""
+
     def __init__(self, limit: int, spare: Spare | None = None, tally: Tally | None = None) -> None:
         self.limit = limit
         self.spare = spare

@@ -30,6 +30,8 @@ ACK_SECONDS = 0.1
 Batch = tuple[int, int, int, list[Run]]
 """(records, bytes, gap in front of them, the runs)"""
 
+NOTHING: tuple[int, list[Run]] = (0, [])
+
 
 class OutOfStep(ValueError):
     """The other side claims to have received what was not sent, or less than it had acknowledged."""
@@ -96,25 +98,26 @@ class Session:
         """What is to be sent next: a gap to announce, and the runs that follow it."""
         outbox = self.outbox
         if self._again:
-            batch = self._again.pop()
-            records, size, gap, runs = batch
-        elif self.id and 2 * self.outbox.reserved >= outbox.limit:
-            return 0, []
-        else:
-            gap, outbox.gap = outbox.gap, 0
-            if self.id:
-                budget = min(budget, outbox.limit // 2 - outbox.reserved)
-            runs, records, size = outbox.take(budget)
-            batch = (records, size, gap, runs)
-            outbox.reserve(size)
-        self.sent += records
-        if self.id:
-            if records or gap:
-                self._kept.append((self.sent, batch))
-        else:
+            batch = records, size, gap, runs = self._again.pop()
             outbox.reserve(-size)
+        elif not self.id:
+            gap, outbox.gap = outbox.gap, 0
+            runs, records, size = outbox.take(budget)
+        else:
+            room = (outbox.limit >> 1) - outbox.reserved
+            if room <= 0:
+                return NOTHING
+            gap, outbox.gap = outbox.gap, 0
+            runs, records, size = outbox.take(budget if budget < room else room)
+            batch = records, size, gap, runs
+        self.sent += records
+        if not self.id:
             self.acknowledged = self.sent
             outbox.done(runs)
+        elif records or gap:
+            outbox.reserved += size
+            outbox.tally.bytes += size
+            self._kept.append((self.sent, batch))
         return gap, runs
 
     def acknowledge(self, number: int) -> None:
@@ -126,10 +129,15 @@ class Session:
             raise OutOfStep(self._out_of_step(number))
         self.acknowledged = number
         kept = self._kept
+        freed = 0
+        hears = self.outbox.hears
         while kept and kept[0][0] <= number:
-            _, (_, size, _, runs) = kept.popleft()
-            self.outbox.reserve(-size)
-            self.outbox.done(runs)
+            batch = kept.popleft()[1]
+            freed += batch[1]
+            if hears:
+                self.outbox.done(batch[3])
+        if freed:
+            self.outbox.reserve(-freed)
 
     def resume(self, received: int) -> None:
         """The link was cut and the other side had received so many records: the rest is to be sent again.

@@ -21,6 +21,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from ces.hub.service import make_hub_service
+    from ces.ops.collector import calm
     from ces.ops.logging import LogLevels
 
+    calm()
     return make_hub_service(options.settings, reactor, LogLevels(options.settings.log_level))

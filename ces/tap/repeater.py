@@ -43,7 +43,9 @@ def makeService(options: Options) -> IService:
     """The repeater as a service on Twisted's global reactor."""
     from twisted.internet import reactor
 
+    from ces.ops.collector import calm
     from ces.ops.logging import LogLevels
     from ces.repeater.service import make_repeater_service
 
+    calm()
     return make_repeater_service(options.settings, reactor, LogLevels(options.settings.log_level))
