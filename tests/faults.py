@@ -1,0 +1,191 @@
+"""A proxy that does to connections what networks do: cuts, silence, delay, crumbs.
+
+Twisted, for tests. `Proxy` listens on a free loopback port and passes every connection on to a server; a
+`Pipe` is one such pair. Faults are asked for by name (`FAULTS`), all randomness comes from a seed.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+FAULTS = ("reset", "close", "mid-frame", "silence", "one-way silence", "delay", "crumbs", "half-open")
+"""What can be done to a connection. ``delay`` and ``crumbs`` (one byte at a time) do not end it."""
+
+DELAY = 0.3
+
+
+class End(Protocol):
+    """One end of a pipe."""
+
+    def __init__(self, pipe: Pipe, towards_server: bool) -> None:
+        self.pipe = pipe
+        self.towards_server = towards_server
+        self.held: list[bytes] = []
+        self.mute = False
+        self.limit: int | None = None
+        self.late = False
+        self.open = False
+
+    def connectionMade(self) -> None:
+        self.open = True
+        self.transport.setTcpNoDelay(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.mute:
+            return
+        if self.late:
+            self.held.append(data)
+            return
+        self.pass_on(data)
+
+    def pass_on(self, data: bytes) -> None:
+        other = self.pipe.other(self)
+        if self.limit is not None:
+            data, self.limit = data[: self.limit], max(0, self.limit - len(data))
+            if not self.limit:
+                other.write(data)
+                self.pipe.reset()
+                return
+        other.write(data)
+
+    def write(self, data: bytes) -> None:
+        if self.open:
+            self.transport.write(data)
+        else:
+            self.held.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.open = False
+        self.pipe.lost(self)
+
+    def abort(self) -> None:
+        """End with a reset: what was under way is lost."""
+        if self.open:
+            self.transport.getHandle().setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abortConnection()
+
+
+class Pipe:
+    """A client's connection and the one to the server."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.client, self.server = End(self, False), End(self, True)
+        self.half_open = False
+        self.dead = False
+
+    def other(self, end: End) -> End:
+        return self.server if end is self.client else self.client
+
+    def connected(self, server: End) -> None:
+        for data in server.held:
+            server.transport.write(data)
+        server.held = []
+
+    def lost(self, end: End) -> None:
+        self.dead = True
+        self.proxy.pipes.pop(self, None)
+        other = self.other(end)
+        if self.half_open:
+            return  # the other side is not told
+        if other.open:
+            other.transport.loseConnection()
+
+    def reset(self) -> None:
+        self.dead = True
+        self.client.abort()
+        self.server.abort()
+
+    def fault(self, name: str) -> None:
+        """Do it."""
+        chance, clock = self.proxy.random, self.proxy.reactor
+        if name == "reset":
+            self.reset()
+        elif name == "close":
+            self.dead = True
+            for end in (self.client, self.server):
+                if end.open:
+                    end.transport.loseConnection()
+        elif name == "mid-frame":
+            chance.choice((self.client, self.server)).limit = chance.randrange(1, 400)
+        elif name in ("silence", "half-open"):
+            self.client.mute = self.server.mute = self.dead = True
+            if name == "half-open":
+                self.half_open = True
+                chance.choice((self.client, self.server)).abort()
+        elif name == "one-way silence":
+            chance.choice((self.client, self.server)).mute = self.dead = True
+        elif name == "delay":
+            end = chance.choice((self.client, self.server))
+            end.late = True
+            clock.callLater(DELAY, self._late, end)
+        elif name == "crumbs":
+            end = chance.choice((self.client, self.server))
+            end.late = True
+            clock.callLater(DELAY / 2, self._crumbs, end)
+        else:
+            raise ValueError(f"there is no fault {name!r}")
+
+    def _late(self, end: End) -> None:
+        held, end.held, end.late = end.held, [], False
+        for data in held:
+            end.pass_on(data)
+
+    def _crumbs(self, end: End) -> None:
+        data, end.held, end.late = b"".join(end.held), [], False
+        for at in range(len(data)):
+            end.pass_on(data[at : at + 1])
+
+
+class Proxy(Factory):
+    """Listens, and passes on to ``127.0.0.1:port``.
+
+    pipes: the connections that live.
+    """
+
+    noisy = False
+
+    def __init__(self, port: int, seed: int, reactor: Any) -> None:
+        self.random = random.Random(seed)
+        self.reactor = reactor
+        self.pipes: dict[Pipe, None] = {}
+        self._server = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        self._ends: list[Pipe] = []
+        self._listening = reactor.listenTCP(0, self, interface="127.0.0.1")
+        self.port: int = self._listening.getHost().port
+
+    def buildProtocol(self, addr: object) -> End:
+        pipe = Pipe(self)
+        self.pipes[pipe] = None
+        self._ends.append(pipe)
+        factory = Factory.forProtocol(Protocol)
+        factory.noisy = False
+        factory.buildProtocol = lambda addr: pipe.server  # type: ignore[method-assign,assignment,return-value]
+        connecting = self._server.connect(factory)
+        connecting.addCallbacks(pipe.connected, lambda failure: pipe.client.abort())
+        return pipe.client
+
+    def strike(self, faults: tuple[str, ...] = FAULTS) -> str | None:
+        """Do something to one of the living connections; what it was, None when none lives."""
+        living = [pipe for pipe in self.pipes if not pipe.dead and pipe.client.open and pipe.server.open]
+        if not living:
+            return None
+        fault = self.random.choice(faults)
+        self.random.choice(living).fault(fault)
+        return fault
+
+    async def stop(self) -> None:
+        """End everything."""
+        stopping: Deferred[None] | None = self._listening.stopListening()
+        if stopping is not None:
+            await stopping
+        for pipe in self._ends:
+            pipe.reset()
