@@ -272,6 +272,20 @@ def test_what_does_not_fit_beside_what_waits_stays_and_keeps_its_order(make: Any
     assert answer.owner.records == [record("A", "0"), record("A", "1")]
 
 
+def test_a_target_is_tried_at_once_however_long_its_delay_has_become(make: Any) -> None:
+    bench = make(targets=TargetLimits(patience=10))
+    bench.client.code = 503
+    bench.from_hub(run("A", "1"), run("B", "2"))
+    refuse(bench, 60)
+    bench.from_hub(run("A", "3"), run("B", "4"))
+    refuse(bench, 8)
+    bench.client.code = 200
+    assert {bench.target(url)["state"] for url in (CP1, COLLECTOR)} == {"waiting"}
+    assert bench.repeater.pool.retry() == 2
+    assert sent(bench)[-2:] == ["2", "4"]
+    assert bench.dial.answer().owner.records == [record("A", "3"), record("A", "1")]
+
+
 def test_what_fails_again_is_undelivered_again(make: Any) -> None:
     bench = make()
     bench.client.code = 400
@@ -418,10 +432,10 @@ def test_what_is_undelivered_can_be_removed(bench: Bench, api: Api) -> None:
     [
         ("GET", "?limit=-1", "Parameter 'limit': expected a whole number from 0 to 10000, got '-1'."),
         ("GET", "?limit=10001", "Parameter 'limit': expected a whole number from 0 to 10000, got '10001'."),
-        ("GET", "?limt=1", "Parameter 'limt': there is no such parameter; did you mean limit?."),
+        ("GET", "?limt=1", "Parameter 'limt': there is no such parameter; did you mean limit?"),
         ("POST", "/retry?limit=1", "Parameter 'limit': there is no such parameter."),
         ("POST", "/retry?target=", "Parameter 'target': an address is empty;"),
-        ("DELETE", "?traget=x", "Parameter 'traget': there is no such parameter; did you mean target?."),
+        ("DELETE", "?traget=x", "Parameter 'traget': there is no such parameter; did you mean target?"),
         ("DELETE", "?target=ftp://x", "Parameter 'target': address 'ftp://x' has the scheme 'ftp';"),
         ("DELETE", "?target", "Parameter 'target': an address is empty;"),
     ],
@@ -431,6 +445,8 @@ def test_a_query_that_is_not_understood_is_one_sentence_and_changes_nothing(
 ) -> None:
     code, said = api.ask(method, f"/undelivered{path}")
     assert (code, said[: len(sentence)]) == (400, sentence)
+    assert said.endswith((".", "?"))
+    assert not said.endswith("?.")
     assert bench.undelivered.records == 4
 
 

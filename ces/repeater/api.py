@@ -139,7 +139,8 @@ def _asked(request: IRequest, *names: str) -> tuple[int, str | None]:
             else:
                 target = target_url(value)
         except ValueError as fault:
-            raise ValueError(f"Parameter {name[:80]!r}: {fault}.") from None
+            end = "" if str(fault).endswith("?") else "."
+            raise ValueError(f"Parameter {name[:80]!r}: {fault}{end}") from None
     return limit, target
 
 

@@ -132,6 +132,12 @@ class HttpTarget(Target):
         self.give_up(lost, FULL)
         self._start()
 
+    def wake(self) -> None:
+        self._delay = FIRST_DELAY
+        if self._pause is not None:
+            self._pause.cancel()
+            self._resume()
+
     def expire(self, now: float) -> bool:
         late = []
         while self._fresh and self._fresh[0].deadline <= now:

@@ -135,6 +135,10 @@ class LinkTarget(Target):
             self._hold(run)
         self._session.restart("")
 
+    def wake(self) -> None:
+        if self._dialler is not None and self._pause is None and self._dialler.state == WAITING:
+            self._dialler.dial()
+
     def rest(self) -> None:
         """The link has not been used for a while: close it, unless it is stuck with something to send."""
         if self._session.size:

@@ -80,7 +80,8 @@ class Pool:
             self._sweep_soon()
 
     def retry(self, url: str | None = None) -> int:
-        """Give what is undelivered back to its target, or to all, oldest first and behind what waits.
+        """Give what is undelivered back to its target, or to all, oldest first and behind what waits, and
+        let them try it at once.
 
         :return: how many records that was. What does not fit beside what waits stays undelivered.
         """
@@ -100,6 +101,8 @@ class Pool:
         entries = self.undelivered.take(fits)
         for entry in entries:
             self.put(entry.target, entry.run)
+        for known in space:
+            self._target(known).wake()
         self._sweep_soon()  # for targets that no route names
         return sum(entry.count for entry in entries)
 

@@ -100,6 +100,10 @@ class Target:
         """Send these records when that is possible, within the bounds."""
         raise NotImplementedError
 
+    def wake(self) -> None:
+        """The target is said to be back: make the next attempt now, not after a delay."""
+        raise NotImplementedError
+
     def expire(self, now: float) -> bool:
         """Drop what has waited too long; what `holds` is then."""
         raise NotImplementedError
