@@ -211,11 +211,12 @@ def test_what_an_http_target_refuses_for_good_is_kept_and_taken_when_sent_again(
 
 
 def test_what_an_http_target_did_not_take_in_time_is_kept_in_order_with_the_last_failure(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=10, http_parallel=1))
+    bench = make(targets=TargetLimits(patience=0.4, http_parallel=1))
     bench.client.code = 503
     bench.from_hub(run("B", "1", "2", "3"))
-    bench.network.pass_time(45)
-    assert sorted(values(bench.undelivered)) == ["1", "2", "3"]
+    assert sent(bench) == ["1"], "which steps behind the others"
+    bench.network.pass_time(1)
+    assert values(bench.undelivered) == ["3", "2", "1"]
     assert reasons(bench) == {"the target was away for too long: it answered 503"}
     assert bench.target(COLLECTOR)["buffer-utilization"] == 0
 
@@ -270,6 +271,27 @@ def test_what_does_not_fit_beside_what_waits_stays_and_keeps_its_order(make: Any
     answer = bench.dial.answer()
     bench.network.pass_time(1)
     assert answer.owner.records == [record("A", "0"), record("A", "1")]
+
+
+def test_a_large_one_that_does_not_fit_is_not_overtaken(make: Any) -> None:
+    bench = make(targets=TargetLimits(buffer=100))
+    for value in ("x" * 40, "y" * 40, "3"):
+        bench.undelivered.put(CP1, run("A", value), "why", 0)
+    assert bench.repeater.pool.retry() == 1
+    assert values(bench.undelivered) == ["3", "y" * 40]
+    bench.dial.refuse()
+
+
+def test_a_retry_forgets_the_delay_of_a_target_that_fails_again(make: Any) -> None:
+    bench = make()
+    bench.client.code = 503
+    bench.from_hub(run("B", "1"))
+    bench.network.pass_time(40)
+    bench.undelivered.put(COLLECTOR, run("B", "2"), "why", 0)
+    bench.repeater.pool.retry()
+    tries = len(bench.client.bodies)
+    bench.network.pass_time(1.5)
+    assert len(bench.client.bodies) == tries + 1
 
 
 def test_a_target_is_tried_at_once_however_long_its_delay_has_become(make: Any) -> None:
@@ -340,6 +362,18 @@ def test_what_is_left_when_the_repeater_stops_is_counted_and_told() -> None:
     assert (bench.undelivered.lost, bench.undelivered.records) == (2, 0)
     assert any("2 undelivered records are lost: the repeater stops" in line for line in bench.lines)
     assert bench.repeater.pool.retry() == 0, "nobody would send them"
+
+
+def test_what_was_too_old_when_the_repeater_stops_is_counted_like_the_rest() -> None:
+    bench = Bench(ROUTES, targets=TargetLimits(patience=1.5))
+    bench.hub_up()
+    bench.from_hub(run("A", "1"))
+    bench.network.advance(1)
+    bench.network.advance(0.6)
+    assert bench.repeater.side.dropped == 0, "nobody has looked since"
+    bench.repeater.pool.stop()
+    assert bench.repeater.side.dropped == 1
+    bench.stop()
 
 
 # -- HTTP ------------------------------------------------------------------------------------------------
