@@ -18,10 +18,15 @@ from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits
+from ces.link.owner import LinkLimits, Owner
+from ces.link.reconnect import Dialler
+from ces.link.side import Side
 from ces.messenger import Messenger
+from ces.messenger.sendable import make_run
+from ces.model.address import Address
+from ces.model.wire import KnownRooms
 from tests.faults import FAULTS, Proxy
 from tests.fleet import Role, free_port
 
@@ -33,6 +38,8 @@ ROOMS = 3
 PAUSE = 0.02
 PATIENCE = 30.0
 KINDS = ("messenger", "repeater", "hub")
+WRONG = ("lost", "twice", "out of order", "gaps told", "tracebacks")
+"""What must not be seen, not once."""
 
 
 class Publisher:
@@ -50,6 +57,28 @@ class Publisher:
             room = f"ITB-{self._random.randrange(ROOMS)}"
             self._send(room, {"key": self.name, "value": str(self.said[room]), "data": "x" * 200})
             self.said[room] += 1
+
+
+class Outside(Owner):
+    """What inserts events at a repeater, over a link that is not cut."""
+
+    def __init__(self, port: int, reactor: Any) -> None:
+        self.node = f"outside-{port}"
+        self._side = Side(self, LIMITS, reactor, Logger(namespace="ces.test.outside"))
+        address = Address("ws", "127.0.0.1", port)
+        self._dialler = Dialler(self._side, address, "/connect/ITB-0/device", "target", reactor)
+        self._known = KnownRooms()
+        self._dialler.dial()
+
+    def send(self, room: str, event: dict[str, str]) -> None:
+        """Now, or when the link is up."""
+        self._dialler.session.outbox.pending.append(make_run(event, room, self._known, LIMITS.message))
+        if self._dialler.link is not None:
+            self._side.turn.add(self._dialler.link)
+
+    def close(self) -> Deferred[None]:
+        """End."""
+        return self._dialler.stop()
 
 
 class Subscriber:
@@ -87,9 +116,7 @@ class Site:
         self.proxies: list[Proxy] = []
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
-        self.messengers: list[Messenger] = []
-        self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
-        self._posts: list[Deferred[Any]] = []
+        self.members: list[Messenger | Outside] = []
         hub = self._role(folder, "ces-hub")
         if kind == "messenger":
             proxy = self._proxy(hub.port, seed)
@@ -100,8 +127,9 @@ class Site:
             for number in range(width):
                 proxy = self._proxy(hub.port, seed + number)
                 repeater = self._role(folder, "ces-repeater", "--hub", f"ws://127.0.0.1:{proxy.port}")
-                send = self._poster(repeater.port)
-                self.publishers.append(Publisher(f"p{number}", send, seed + number))
+                outside = Outside(repeater.port, reactor)
+                self.members.append(outside)
+                self.publishers.append(Publisher(f"p{number}", outside.send, seed + number))
             self._subscriber(hub.port)
         else:
             for number in range(width):
@@ -126,7 +154,7 @@ class Site:
     def _messenger(self, port: int, *rooms: str) -> Messenger:
         messenger = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, limits=LIMITS)
         messenger.connect()
-        self.messengers.append(messenger)
+        self.members.append(messenger)
         return messenger
 
     def _publisher(self, name: str, port: int, seed: int) -> None:
@@ -135,35 +163,6 @@ class Site:
 
     def _subscriber(self, port: int) -> None:
         self.subscribers.append(Subscriber(self._messenger(port, *[f"ITB-{n}" for n in range(ROOMS)])))
-
-    def _poster(self, port: int) -> Any:
-        """Insert events from outside: one WebSocket link of ces.2 to the repeater."""
-        from twisted.logger import Logger
-
-        from ces.link.owner import Owner
-        from ces.link.reconnect import Dialler
-        from ces.link.side import Side
-        from ces.messenger.sendable import make_run
-        from ces.model.address import Address
-        from ces.model.wire import KnownRooms
-
-        class Outside(Owner):
-            node = f"outside-{port}"
-
-        side = Side(Outside(), LIMITS, self.reactor, Logger(namespace="ces.test.outside"))
-        dialler = Dialler(
-            side, Address("ws", "127.0.0.1", port), "/connect/ITB-0/device", "target", self.reactor
-        )
-        dialler.dial()
-        self.messengers.append(dialler)  # type: ignore[arg-type]
-        known = KnownRooms()
-
-        def send(room: str, event: dict[str, str]) -> None:
-            dialler.session.outbox.pending.append(make_run(event, room, known, 2**20))
-            if dialler.link is not None:
-                side.turn.add(dialler.link)
-
-        return send
 
     @property
     def expected(self) -> int:
@@ -181,15 +180,11 @@ class Site:
         return dict(found)
 
     async def stop(self) -> None:
-        await gatherResults([_stopped(messenger) for messenger in self.messengers])
+        await gatherResults([member.close() for member in self.members])
         for proxy in self.proxies:
             await proxy.stop()
         for role in self.roles:
             role.stop()
-
-
-def _stopped(messenger: Any) -> Deferred[Any]:
-    return messenger.close() if isinstance(messenger, Messenger) else messenger.stop()
 
 
 async def wait(seconds: float, reactor: Any) -> None:
@@ -202,7 +197,7 @@ async def cuts(kind: str, count: int, seed: int, reactor: Any, folder: Path, wid
     chance = random.Random(seed)
     done: Counter[str] = Counter()
     try:
-        await gatherResults([m.when_connected() for m in site.messengers if isinstance(m, Messenger)])
+        await gatherResults([m.when_connected() for m in site.members if isinstance(m, Messenger)])
         await wait(1.0, reactor)
         loops = [task.LoopingCall(publisher.speak) for publisher in site.publishers]
         for loop in loops:
@@ -216,7 +211,7 @@ async def cuts(kind: str, count: int, seed: int, reactor: Any, folder: Path, wid
         for loop in loops:
             loop.stop()
         end = time.monotonic() + PATIENCE
-        while any(site.faults().get(what) for what in ("lost",)) and time.monotonic() < end:
+        while site.faults()["lost"] and time.monotonic() < end:
             await wait(0.1, reactor)
         await wait(0.5, reactor)
         logs = [role.log.read_text() for role in site.roles]
@@ -241,8 +236,9 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             width = 10 if kind == "messenger" else 4
             seen = await cuts(kind, count, seed, reactor, Path(folder), width)
-        print(f"{kind}: {sum(seen.pop('cuts').values())} cuts, seed {seed}:", seen)
-        wrong = sum(seen[what] for what in ("lost", "twice", "out of order", "gaps told", "tracebacks"))
+        struck = sum(seen.pop("cuts").values())
+        print(f"{kind}: {struck} cuts, seed {seed}:", seen, flush=True)
+        wrong = sum(seen[what] for what in WRONG) + (struck != count)
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
     return 1 if wrong else 0
