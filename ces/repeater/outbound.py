@@ -104,7 +104,7 @@ class Pool:
         for known in space:
             self._target(known).wake()
         self._sweep_soon()  # for targets that no route names
-        return sum(entry.count for entry in entries)
+        return sum(entry.records for entry in entries)
 
     def received(self, link: Link) -> None:
         """Something came back on a link to a target."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ces.model.wire import Run
 
@@ -20,14 +20,13 @@ WHY = 200
 """A reason is kept up to so many characters: what a target says of itself has no other bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Records that a target did not get, given up together.
 
     target: its URL.
     batch: the records, strictly written, back to back: no more than `ces.model.wire.BATCH_BYTES` unless it is
         one alone.
-    count: how many records that is.
+    records: how many that is.
     when: seconds since 1970.
     why: a reason.
     """
@@ -35,14 +34,14 @@ class Entry:
     target: str
     room: bytes
     batch: bytes
-    count: int
+    records: int
     when: float
     why: str
 
     @property
     def run(self) -> Run:
         """The records as they were routed."""
-        return Run(self.room, [self.batch], self.count)
+        return Run(self.room, [self.batch], self.records)
 
     @property
     def size(self) -> int:
@@ -94,12 +93,12 @@ class Undelivered:
         :param wanted: asked of each entry in order, once.
         """
         taken = self._remove(wanted)
-        self.retried += sum(entry.count for entry in taken)
+        self.retried += sum(entry.records for entry in taken)
         return taken
 
     def remove(self, target: str | None = None) -> int:
         """Forget what is kept, of one target or of all; how many records that was."""
-        gone = sum(entry.count for entry in self._remove(lambda entry: target in (None, entry.target)))
+        gone = sum(entry.records for entry in self._remove(lambda entry: target in (None, entry.target)))
         self.removed += gone
         return gone
 
@@ -122,7 +121,7 @@ class Undelivered:
         """How many records are kept, of each target that there are any of."""
         counts: Counter[str] = Counter()
         for entry in self._entries:
-            counts[entry.target] += entry.count
+            counts[entry.target] += entry.records
         return dict(counts)
 
     def status(self) -> dict[str, int]:
@@ -149,5 +148,5 @@ class Undelivered:
 
     def _count_out(self, entry: Entry) -> int:
         self.bytes -= entry.size
-        self.records -= entry.count
-        return entry.count
+        self.records -= entry.records
+        return entry.records
