@@ -31,7 +31,7 @@ def batch(room: str, *values: str) -> Run:
 
 def size(*runs: Run, why: str = "why") -> int:
     """What runs of one part each take up in a list."""
-    return sum(one.size + ENTRY_BYTES + len(why) for one in runs)
+    return sum(len(one.room) + one.size + ENTRY_BYTES + len(why) for one in runs)
 
 
 def values(undelivered: Undelivered, target: str | None = None) -> list[str]:

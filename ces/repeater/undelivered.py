@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ces.model.wire import Run
 
 ENTRY_BYTES = 256
-"""What an entry takes up beside its records and its reason, as it counts towards the bound."""
+"""What an entry takes up beside its texts, as it counts towards the bound."""
 
 WHY = 200
 """A reason is kept up to so many characters: what a target says of itself has no other bound."""
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes, as they count towards the bound."""
-        return len(self.batch) + len(self.why) + ENTRY_BYTES
+        return len(self.room) + len(self.batch) + len(self.why) + ENTRY_BYTES
 
 
 class Undelivered:
