@@ -11,8 +11,7 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from itertools import pairwise
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,58 +23,15 @@ from ces.link.owner import LinkLimits
 from ces.messenger import Messenger
 from tests.faults import FAULTS, Proxy
 from tests.fleet import Role, free_port
+from tests.numbered import ROOMS, Outside, Publisher, Subscriber
 
 QUICK = ("--ping-interval=300ms", "--silence-timeout=1s", "--dial-silence-timeout=1s")
 """Half-open links and silence are noticed soon."""
 
 LIMITS = LinkLimits(ping_interval=0.3, silence=1.0, dial_silence=1.0)
-ROOMS = 3
 PAUSE = 0.02
 PATIENCE = 30.0
 KINDS = ("messenger", "repeater", "hub")
-
-
-class Publisher:
-    """Numbers its events per room. `said` is how many there are of each."""
-
-    def __init__(self, name: str, send: Any, seed: int) -> None:
-        self.name = name
-        self.said: Counter[str] = Counter()
-        self._send = send
-        self._random = random.Random(seed)
-
-    def speak(self) -> None:
-        """A few events."""
-        for _ in range(self._random.randrange(1, 4)):
-            room = f"ITB-{self._random.randrange(ROOMS)}"
-            self._send(room, {"key": self.name, "value": str(self.said[room]), "data": "x" * 200})
-            self.said[room] += 1
-
-
-class Subscriber:
-    """What it has heard, per publisher and room."""
-
-    def __init__(self, messenger: Messenger) -> None:
-        self.messenger = messenger
-        self.heard: dict[tuple[str, str], list[int]] = defaultdict(list)
-        self.gaps: list[int | None] = []
-        messenger.on_gap(self.gaps.append)
-        messenger.on_event(lambda event, room: self.heard[event.key, room].append(int(event.value)))
-
-    def faults(self, publishers: list[Publisher]) -> dict[str, int]:
-        """How many events are lost, twice, or out of order."""
-        found = Counter({"gaps told": len(self.gaps)})
-        for publisher in publishers:
-            for room, count in publisher.said.items():
-                heard = self.heard[publisher.name, room]
-                found["lost"] += count - len(set(heard))
-                found["twice"] += len(heard) - len(set(heard))
-                found["out of order"] += sum(a > b for a, b in pairwise(heard))
-        return dict(found)
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.heard.values()))
 
 
 class Site:
@@ -138,32 +94,9 @@ class Site:
 
     def _poster(self, port: int) -> Any:
         """Insert events from outside: one WebSocket link of ces.2 to the repeater."""
-        from twisted.logger import Logger
-
-        from ces.link.owner import Owner
-        from ces.link.reconnect import Dialler
-        from ces.link.side import Side
-        from ces.messenger.sendable import make_run
-        from ces.model.address import Address
-        from ces.model.wire import KnownRooms
-
-        class Outside(Owner):
-            node = f"outside-{port}"
-
-        side = Side(Outside(), LIMITS, self.reactor, Logger(namespace="ces.test.outside"))
-        dialler = Dialler(
-            side, Address("ws", "127.0.0.1", port), "/connect/ITB-0/device", "target", self.reactor
-        )
-        dialler.dial()
-        self.messengers.append(dialler)  # type: ignore[arg-type]
-        known = KnownRooms()
-
-        def send(room: str, event: dict[str, str]) -> None:
-            dialler.session.outbox.pending.append(make_run(event, room, known, 2**20))
-            if dialler.link is not None:
-                side.turn.add(dialler.link)
-
-        return send
+        outside = Outside(port, LIMITS, self.reactor)
+        self.messengers.append(outside.dialler)  # type: ignore[arg-type]
+        return outside.send
 
     @property
     def expected(self) -> int:
