@@ -82,7 +82,7 @@ class Attack(Protocol):
         self._timer = self._clock.callLater(PATIENCE, self._late)
         if self.plan.opening:
             self.transport.write(self.plan.opening)
-        else:
+        if self.plan.eager or not self.plan.opening:
             self._send()
 
     def _send(self) -> None:
@@ -122,7 +122,8 @@ class Attack(Protocol):
             if not head.startswith(b"HTTP/1.1 101"):
                 self._finish(f"the handshake was answered with {head[:100]!r}")
                 return
-            self._send()
+            if not self.plan.eager:
+                self._send()
         self._frames()
 
     def _frames(self) -> None:

@@ -216,6 +216,30 @@ async def test_records_may_follow_the_answer_at_once(served: Served) -> None:
     assert served.owner.reasons == ["closed by the other side with 1000"]
 
 
+@pytest.mark.parametrize("records", [1, 2000])
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_wait_for_the_answer_is_heard_and_goes_on_being_read(
+    served: Served, records: int
+) -> None:
+    """The HTTP channel would keep it all, and stop reading for good once that is more than 16 KiB."""
+    client = await served.connect()
+    early = frame(2, record("ITB-1108", "power")) * records
+    client.transport.write(UPGRADE % b"" + early)
+    await until(lambda: len(served.owner.records) == records)
+    client.transport.write(frame(2, record("ITB-1108", "last")) + frame(8, b"\x03\xe8"))
+    await client.lost
+    assert served.owner.records[-1] == record("ITB-1108", "last")
+    assert client.received.startswith(b"HTTP/1.1 101")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_follows_a_bad_upgrade_is_thrown_away(served: Served) -> None:
+    client = await served.connect()
+    client.transport.write((UPGRADE % b"").replace(b"Version: 13", b"Version: 8") + frame(2, b"x") * 9000)
+    await client.lost
+    assert served.owner.calls == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_bad_upgrade_is_refused_and_costs_nothing(served: Served) -> None:
     client = await served.connect()
