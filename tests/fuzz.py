@@ -74,7 +74,8 @@ class Attack(Protocol):
         self._read = b""
         self._skip = 0
         self._opened = not plan.opening
-        self._sent = self._answered = self._ending = False
+        self._answered = self._ending = False
+        self._sent = 0
         self._timer: Any = None
 
     def connectionMade(self) -> None:
@@ -100,10 +101,10 @@ class Attack(Protocol):
         if self._timer is None:
             return
         if self._pieces:
+            self._sent += len(self._pieces[0])
             self.transport.write(self._pieces.popleft())
             self._clock.callLater(0, self._next)
             return
-        self._sent = True
         if self.plan.deaf:
             self.transport.resumeProducing()
         if self.plan.fate == EITHER:
@@ -175,7 +176,7 @@ class Attack(Protocol):
             return "a request was answered with 500"
         if plan.fate == ANSWERS and len(codes) != plan.inputs:
             return f"{plan.inputs} requests had {len(codes)} answers: {codes}"
-        if plan.fate == ENDS and not self._sent:
+        if plan.fate == ENDS and self._sent <= plan.last:
             return f"it was closed early with {self.closed_with}: {reason.getErrorMessage()}"
         return ""
 

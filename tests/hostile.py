@@ -36,6 +36,7 @@ class Plan:
     role: ``hub`` or ``repeater``.
     opening: a WebSocket upgrade; none for HTTP.
     inputs: how many of them are in `data`.
+    last: where in `data` the last one begins.
     pieces: `data` is written in so many.
     deaf: nothing is read until all has been written.
     rude: a close is not answered.
@@ -48,6 +49,7 @@ class Plan:
     opening: bytes
     data: bytes
     inputs: int
+    last: int = 0
     node: str = ""
     pieces: int = 1
     deaf: bool = False
@@ -105,6 +107,7 @@ def _link(rng: random.Random, known: Known) -> Plan:
         opening,
         data,
         len(inputs),
+        last=sum(map(len, inputs[:-1])),
         node=node,
         pieces=rng.choice((1, 1, 1, 3, 20)),
         deaf=rng.random() < 0.1,
