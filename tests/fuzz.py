@@ -17,7 +17,6 @@ A connection that ended wrongly is named by its number: FIRST plays from there.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import sys
@@ -42,6 +41,7 @@ from tests.fleet import Role, free_port
 from tests.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_plan
 from tests.links import frame
 from tests.numbered import ROOMS, Outside, Publisher, Subscriber
+from tests.process import descriptors, memory, unexpected
 
 AT_ONCE = 16
 PATIENCE = 30.0
@@ -58,8 +58,6 @@ MEMORY = 64 * 2**20
 """Bytes that a process may grow by: what may wait for all links together, and as much again."""
 
 LOG_BYTES, LOG_BYTES_PER_SECOND = 50_000, 2000
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[")
-UNEXPECTED = re.compile(r"Traceback|Unhandled|unexpected error|failed$|#critical|#error")
 
 
 class Attack(Protocol):
@@ -343,22 +341,6 @@ class Fuzz:
         await gatherResults([*(m.close() for m in self._messengers), self._outside.dialler.stop()])
         for role in (self.repeater, self.hub):
             role.stop()
-
-
-def memory(role: Role) -> int:
-    """Bytes that a process has in memory."""
-    pages = Path(f"/proc/{role.process.pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def descriptors(role: Role) -> int:
-    """How many a process has open."""
-    return len(os.listdir(f"/proc/{role.process.pid}/fd"))
-
-
-def unexpected(log: str) -> list[str]:
-    """Lines that should not be in a log."""
-    return [line for line in log.splitlines() if not LINE.match(line) or UNEXPECTED.search(line)]
 
 
 async def fuzz(count: int, seed: object, reactor: Any, folder: Path, first: int = 0) -> tuple[str, list[str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from itertools import pairwise
 from typing import Any
 
 from twisted.logger import Logger
@@ -41,30 +40,52 @@ class Publisher:
             self.said[room] += 1
 
 
+class Heard:
+    """Which numbers of one publisher and room have come; as small as little is missing.
+
+    missing: below the highest, and not there yet.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.next = self.twice = self.out_of_order = 0
+        self.missing: set[int] = set()
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if number >= self.next:
+            self.missing.update(range(self.next, number))
+            self.next = number + 1
+        elif number in self.missing:
+            self.missing.remove(number)
+            self.out_of_order += 1
+        else:
+            self.twice += 1
+
+
 class Subscriber:
-    """What it has heard, per publisher and room."""
+    """What it has heard, per publisher and room, and the gaps that it was told of."""
 
     def __init__(self, messenger: Messenger) -> None:
         self.messenger = messenger
-        self.heard: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self.heard: dict[tuple[str, str], Heard] = defaultdict(Heard)
         self.gaps: list[int | None] = []
         messenger.on_gap(self.gaps.append)
-        messenger.on_event(lambda event, room: self.heard[event.key, room].append(int(event.value)))
+        messenger.on_event(lambda event, room: self.heard[event.key, room].add(int(event.value)))
 
     def faults(self, publishers: list[Publisher]) -> dict[str, int]:
         """How many events are lost, twice, or out of order."""
-        found = Counter({"gaps told": len(self.gaps)})
+        found = Counter({"gaps told": len(self.gaps), "lost": 0, "twice": 0, "out of order": 0})
         for publisher in publishers:
             for room, count in publisher.said.items():
                 heard = self.heard[publisher.name, room]
-                found["lost"] += count - len(set(heard))
-                found["twice"] += len(heard) - len(set(heard))
-                found["out of order"] += sum(a > b for a, b in pairwise(heard))
+                found["lost"] += count - heard.next + len(heard.missing)
+                found["twice"] += heard.twice
+                found["out of order"] += heard.out_of_order
         return dict(found)
 
     @property
     def count(self) -> int:
-        return sum(map(len, self.heard.values()))
+        return sum(heard.count for heard in self.heard.values())
 
 
 class Outside(Owner):
