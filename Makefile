@@ -3,7 +3,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help run test check bench differential wheel clean
+.PHONY: help run test check bench differential simulation cuts wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make check   ruff (lint and format) and mypy --strict"
 	@echo "make bench   measure, and compare with nats-server and mosquitto (Debian packages); takes a while"
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
+	@echo "make simulation     a hundred thousand sessions over lossy links, simulated"
+	@echo "make cuts    cut the links of real processes a thousand times under traffic, three ways, and count events"
 	@echo "make wheel   build the wheel and check it in a fresh environment"
 	@echo "make clean   remove .venv and what was built"
 
@@ -31,6 +33,14 @@ bench: .venv/.run
 
 differential: .venv/.test
 	$(BIN)/python -m tests.differential 1000000 $$RANDOM
+
+simulation: .venv/.test
+	$(BIN)/python -m tests.simulation 100000 $$RANDOM
+
+cuts: .venv/.test
+	$(BIN)/python -m tests.cuts messenger 1000 $$RANDOM
+	$(BIN)/python -m tests.cuts repeater 1000 $$RANDOM
+	$(BIN)/python -m tests.cuts hub 1000 $$RANDOM
 
 wheel: .venv/.dev
 	rm -rf dist build

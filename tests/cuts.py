@@ -17,7 +17,6 @@ from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.web.client import Agent, HTTPConnectionPool
 
 from ces.link.owner import LinkLimits
 from ces.messenger import Messenger
@@ -32,6 +31,8 @@ LIMITS = LinkLimits(ping_interval=0.3, silence=1.0, dial_silence=1.0)
 PAUSE = 0.02
 PATIENCE = 30.0
 KINDS = ("messenger", "repeater", "hub")
+WRONG = ("lost", "twice", "out of order", "gaps told", "tracebacks")
+"""What must not be seen, not once."""
 
 
 class Site:
@@ -43,9 +44,7 @@ class Site:
         self.proxies: list[Proxy] = []
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
-        self.messengers: list[Messenger] = []
-        self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
-        self._posts: list[Deferred[Any]] = []
+        self.members: list[Messenger | Outside] = []
         hub = self._role(folder, "ces-hub")
         if kind == "messenger":
             proxy = self._proxy(hub.port, seed)
@@ -56,8 +55,9 @@ class Site:
             for number in range(width):
                 proxy = self._proxy(hub.port, seed + number)
                 repeater = self._role(folder, "ces-repeater", "--hub", f"ws://127.0.0.1:{proxy.port}")
-                send = self._poster(repeater.port)
-                self.publishers.append(Publisher(f"p{number}", send, seed + number))
+                outside = Outside(repeater.port, LIMITS, reactor)
+                self.members.append(outside)
+                self.publishers.append(Publisher(f"p{number}", outside.send, seed + number))
             self._subscriber(hub.port)
         else:
             for number in range(width):
@@ -82,7 +82,7 @@ class Site:
     def _messenger(self, port: int, *rooms: str) -> Messenger:
         messenger = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, limits=LIMITS)
         messenger.connect()
-        self.messengers.append(messenger)
+        self.members.append(messenger)
         return messenger
 
     def _publisher(self, name: str, port: int, seed: int) -> None:
@@ -91,12 +91,6 @@ class Site:
 
     def _subscriber(self, port: int) -> None:
         self.subscribers.append(Subscriber(self._messenger(port, *[f"ITB-{n}" for n in range(ROOMS)])))
-
-    def _poster(self, port: int) -> Any:
-        """Insert events from outside: one WebSocket link of ces.2 to the repeater."""
-        outside = Outside(port, LIMITS, self.reactor)
-        self.messengers.append(outside.dialler)  # type: ignore[arg-type]
-        return outside.send
 
     @property
     def expected(self) -> int:
@@ -114,15 +108,11 @@ class Site:
         return dict(found)
 
     async def stop(self) -> None:
-        await gatherResults([_stopped(messenger) for messenger in self.messengers])
+        await gatherResults([member.close() for member in self.members])
         for proxy in self.proxies:
             await proxy.stop()
         for role in self.roles:
             role.stop()
-
-
-def _stopped(messenger: Any) -> Deferred[Any]:
-    return messenger.close() if isinstance(messenger, Messenger) else messenger.stop()
 
 
 async def wait(seconds: float, reactor: Any) -> None:
@@ -135,7 +125,7 @@ async def cuts(kind: str, count: int, seed: int, reactor: Any, folder: Path, wid
     chance = random.Random(seed)
     done: Counter[str] = Counter()
     try:
-        await gatherResults([m.when_connected() for m in site.messengers if isinstance(m, Messenger)])
+        await gatherResults([m.when_connected() for m in site.members if isinstance(m, Messenger)])
         await wait(1.0, reactor)
         loops = [task.LoopingCall(publisher.speak) for publisher in site.publishers]
         for loop in loops:
@@ -149,7 +139,7 @@ async def cuts(kind: str, count: int, seed: int, reactor: Any, folder: Path, wid
         for loop in loops:
             loop.stop()
         end = time.monotonic() + PATIENCE
-        while any(site.faults().get(what) for what in ("lost",)) and time.monotonic() < end:
+        while site.faults()["lost"] and time.monotonic() < end:
             await wait(0.1, reactor)
         await wait(0.5, reactor)
         logs = [role.log.read_text() for role in site.roles]
@@ -174,8 +164,9 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             width = 10 if kind == "messenger" else 4
             seen = await cuts(kind, count, seed, reactor, Path(folder), width)
-        print(f"{kind}: {sum(seen.pop('cuts').values())} cuts, seed {seed}:", seen)
-        wrong = sum(seen[what] for what in ("lost", "twice", "out of order", "gaps told", "tracebacks"))
+        struck = sum(seen.pop("cuts").values())
+        print(f"{kind}: {struck} cuts, seed {seed}:", seen, flush=True)
+        wrong = sum(seen[what] for what in WRONG) + (struck != count)
 
     task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
     return 1 if wrong else 0

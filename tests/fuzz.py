@@ -338,7 +338,7 @@ class Fuzz:
         for talk in self._talk:
             if talk.running:
                 talk.stop()
-        await gatherResults([*(m.close() for m in self._messengers), self._outside.dialler.stop()])
+        await gatherResults([*(m.close() for m in self._messengers), self._outside.close()])
         for role in (self.repeater, self.hub):
             role.stop()
 

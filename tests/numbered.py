@@ -10,6 +10,7 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits, Owner
@@ -105,3 +106,7 @@ class Outside(Owner):
         self.dialler.session.outbox.pending.append(make_run(event, room, self._known, 2**20))
         if self.dialler.link is not None:
             self.dialler.side.turn.add(self.dialler.link)
+
+    def close(self) -> Deferred[None]:
+        """End."""
+        return self.dialler.stop()

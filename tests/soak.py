@@ -126,7 +126,7 @@ class Soak:
             for talk in talks:
                 talk.stop()
             await running
-        late = [] if await self._until(lambda: not self._lost()) else ["events are missing at the end"]
+        late = [] if await self._until(lambda: not self._lost()) else [f"events are missing: {self._drops()}"]
         if not await self._until(lambda: self._settled() and self._files() == before):
             late.append(f"descriptors were {before} and are {self._files()}; links {self._links()}")
         return late + self._wrong()
@@ -160,7 +160,7 @@ class Soak:
             await guest.close(0.5)
 
     async def stop(self) -> None:
-        await gatherResults([*(m.close() for m in self.messengers), self._outside.dialler.stop()])
+        await gatherResults([*(m.close() for m in self.messengers), self._outside.close()])
         for proxy in self.proxies:
             await proxy.stop()
         for role in reversed(self.roles):
@@ -174,7 +174,8 @@ class Soak:
             faults = subscriber.faults(self.publishers)
             told = sum(records or 0 for records in subscriber.gaps)
             if faults["lost"] > told or faults["twice"] or faults["out of order"]:
-                found.append(f"subscriber {number} counts {faults} and was told of {told} lost")
+                parts = {one.name: subscriber.faults([one]) for one in self.publishers}
+                found.append(f"subscriber {number} counts {parts} and was told of {told} lost")
         for role in self.roles:
             if self.growth(role) > FLAT:
                 found.append(f"{role.name} grows: by {self.growth(role)} bytes after the warm-up")
@@ -190,6 +191,16 @@ class Soak:
 
     def _lost(self) -> int:
         return sum(subscriber.faults(self.publishers)["lost"] for subscriber in self.subscribers)
+
+    def _drops(self) -> dict[str, list[str]]:
+        """What the processes say that they have dropped."""
+        lines = {role.name: role.get("/metrics")[1].splitlines() for role in self.roles}
+        return {
+            name: [
+                line for line in said if line[:1] != "#" and "dropped" in line and not line.endswith(" 0.0")
+            ]
+            for name, said in lines.items()
+        }
 
     def _files(self) -> dict[str, int]:
         return {role.name: descriptors(role) for role in self.roles}
@@ -222,8 +233,8 @@ class Soak:
         heard = sum(subscriber.count for subscriber in self.subscribers)
         faults = sum((Counter(one.faults(self.publishers)) for one in self.subscribers), Counter())
         return (
-            f"{self.seconds:.0f} s, {sum(self.cuts.values())} faults, {self.guests} guests, {events} events, {heard}"
-            f" deliveries, {dict(faults) or 'none lost, twice or out of order'}; after the warm-up: {grown}"
+            f"{self.seconds:.0f} s, {sum(self.cuts.values())} faults, {self.guests} guests, {events} events,"
+            f" {heard} deliveries, {dict(faults) or 'none lost, twice or out of order'}; after the warm-up: {grown}"
         )
 
 

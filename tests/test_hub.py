@@ -6,7 +6,9 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from ces.hub.api import counters
 from ces.hub.hub import Hub
+from ces.link.shown import registration
 from ces.model.control import SubscriptionChange
 from ces.model.held import Held
 from ces.model.outbox import Outbox
@@ -29,6 +31,7 @@ class FakeLink:
         self.links = (self,)
         self.backlogged = self.blocked = self.detached = False
         self.records_in = self.malformed = self.dropped = 0
+        self.ended = "cut"
         self.sent: list[bytes] = []
         self.told: list[object] = []
         self.closed: int | None = None
@@ -64,6 +67,23 @@ class Floor:
         if rooms:
             self.hub.subscribed(link, SubscriptionChange(list(rooms), True))
         return link
+
+    def cut(self, link: FakeLink) -> None:
+        assert self.hub.keeps(link)
+        link.detached = link.blocked = link.backlogged = True
+        self.hub.side.detached[link] = None
+
+    def resume(self, old: FakeLink, fresh: bool = False) -> FakeLink:
+        new = FakeLink(self.hub, old.kind, old.dialect, old.node, old.serving)
+        if not fresh:
+            new.session, new.outbox, new.put = old.session, old.outbox, old.put
+        old.session = Session(Outbox(1000))
+        old.detached = False
+        del self.hub.side.detached[old]
+        self.hub.resumed(old, new, fresh)
+        self.hub.side.turn.add(new)
+        self.clock.advance(0)
+        return new
 
     def send(self, link: FakeLink, room: str, *texts: str) -> None:
         self.hub.received(link, [run(room, *texts)])
@@ -246,3 +266,79 @@ def test_a_hub_that_stops_says_what_it_still_held(floor):
     floor.hub.stop()
     assert any("2 records" in line and "the hub stops" in line for line in floor.lines)
     assert not floor.clock.getDelayedCalls()
+
+
+def test_a_messenger_that_was_cut_gets_what_came_meanwhile_when_it_is_back(floor):
+    reader, writer = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("messenger")
+    floor.cut(reader)
+    floor.send(writer, "ITB-1", "a")
+    assert floor.hub.status()["messengers"] == [registration(writer)]
+    assert [one["id"] for one in floor.hub.status()["detached"]] == [reader.name]
+    back = floor.resume(reader)
+    floor.send(writer, "ITB-1", "b")
+    assert (reader.sent, texts(back)) == ([], ["a", "b"])
+
+
+def test_a_messenger_that_is_back_with_a_fresh_session_says_anew_what_it_wants(floor):
+    reader, writer = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("messenger")
+    floor.cut(reader)
+    back = floor.resume(reader, fresh=True)
+    floor.send(writer, "ITB-1", "a")
+    assert (back.sent, floor.hub.unrouted) == ([], 0)
+    assert floor.hub.routes.wanted() == []
+
+
+def test_a_repeater_that_was_cut_gets_nothing_new_until_it_is_back(floor):
+    first, writer = floor.link("repeater", dialect=CES2), floor.link("messenger")
+    second = floor.link("repeater", dialect=CES2)
+    floor.cut(first)
+    floor.send(writer, "ITB-1", "a")
+    floor.send(writer, "ITB-1", "b")
+    assert texts(second) == ["a", "b"]
+    floor.hub.left(second, "gone")
+    floor.send(writer, "ITB-1", "c")
+    assert floor.hub.held.records == 1
+    assert texts(floor.resume(first)) == ["c"]
+    assert floor.hub.held.records == 0
+
+
+def test_what_a_repeater_may_not_have_got_goes_to_another_and_of_a_messenger_is_counted(floor):
+    other = floor.link("repeater")
+    floor.hub.undelivered(FakeLink(floor.hub, "repeater"), [run("ITB-1", "a")])
+    floor.clock.advance(0)
+    assert (texts(other), floor.hub.side.dropped) == (["a"], 0)
+    floor.hub.undelivered(FakeLink(floor.hub, "messenger"), [run("ITB-1", "b")])
+    assert floor.hub.side.dropped == 1
+
+
+def test_a_hub_that_is_back_is_told_what_is_wanted_no_more_and_what_is(floor):
+    reader = floor.link("messenger", "ITB-1", "ITB-2")
+    floor.clock.advance(0)
+    other = floor.link("hub", dialect=CES2, node="other")
+    floor.cut(other)
+    floor.hub.subscribed(reader, SubscriptionChange(["ITB-1"], False))
+    floor.clock.advance(0)
+    back = floor.resume(other)
+    assert back.told == [SubscriptionChange(["ITB-1"], False), SubscriptionChange(["ITB-2"], True)]
+
+
+def test_of_rooms_that_are_wanted_no_more_the_oldest_are_forgotten(floor, monkeypatch):
+    monkeypatch.setattr("ces.hub.hub.WITHDRAWN_ROOMS", 2)
+    other, reader = floor.link("hub", dialect=CES2, node="other"), floor.link("messenger")
+    for number in range(4):
+        floor.hub.subscribed(reader, SubscriptionChange([f"ITB-{number}"], True))
+        floor.clock.advance(0)
+        floor.hub.subscribed(reader, SubscriptionChange([f"ITB-{number}"], False))
+        floor.clock.advance(0)
+    floor.cut(other)
+    assert floor.resume(other).told == [SubscriptionChange(["ITB-2", "ITB-3"], False)]
+
+
+def test_the_metrics_count_links_that_were_cut_apart(floor):
+    floor.link("messenger")
+    floor.cut(floor.link("messenger", dialect=CES2))
+    floor.hub.side.missed += 3
+    found = counters(floor.hub)
+    assert found["ces_hub_links"][2][("kind", "messenger"),] == 1
+    assert found["ces_hub_detached_links"][1:] == ("gauge", 1)
+    assert found["ces_hub_missed_records"][1:] == ("counter", 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
@@ -186,6 +188,31 @@ async def test_nothing_of_the_http_channel_is_left_on_an_upgraded_connection(ser
     assert not [channel for channel in channels if isinstance(channel, HTTPChannel)]
     client.transport.loseConnection()
     await until(lambda: not served.owner.links)
+
+
+@pytest.mark.parametrize("ending", ["closed", "cut"])
+@pytest.mark.parametrize("dialect", [CES1, CES2])
+@pytest_twisted.ensureDeferred
+async def test_a_link_that_has_gone_takes_its_memory_with_it(
+    served: Served, dialect: str, ending: str
+) -> None:
+    """Without the collector, which comes to what has lived for a while very rarely."""
+    served.owner.kept = served.caller.kept = False
+    gc.collect()
+    gc.disable()
+    try:
+        gone = [weakref.ref(part) for link in await served.dial(dialect) for part in (link, link.transport)]
+        if ending == "cut":
+            served.owner.links[0].transport.abortConnection()
+        await served.diallers[0].stop()
+        await until(lambda: served.owner.reasons and served.caller.reasons)
+        served.owner.links.clear()
+        served.caller.links.clear()
+        served.diallers.clear()
+        await until(lambda: not any(part() for part in gone))
+        assert not [one for one in gc.get_objects() if isinstance(one, HTTPChannel)]
+    finally:
+        gc.enable()
 
 
 @pytest_twisted.ensureDeferred

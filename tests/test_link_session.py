@@ -129,6 +129,19 @@ def test_what_arrived_and_was_not_acknowledged_before_the_cut_does_not_arrive_ag
     assert texts(receiver) == ["1", "2"]
 
 
+@BOTH
+def test_a_link_that_goes_on_with_a_session_forgets_the_delay_when_it_has_carried_a_record(far: bool) -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.dialler.delay = 30
+        bench.put(ends(bench, far)[0], "1")
+        bench.settle()
+        bench.settle(0.2)
+        assert bench.dialler.delay == 1
+        bench.cut()
+        bench.link()
+
+
 def test_an_acknowledgement_comes_within_a_tenth_of_a_second_and_at_once_after_256_records() -> None:
     bench = Bench()
     bench.put(bench.near, "1")

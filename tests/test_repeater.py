@@ -385,6 +385,7 @@ def test_metrics_count_what_was_received_inserted_and_dropped(bench: Bench, api:
     assert 'ces_repeater_received_records_total{kind="outside"} 2.0' in said
     assert "ces_repeater_inserted_records_total 2.0" in said
     assert "ces_repeater_hub_up 1.0" in said
+    assert "ces_repeater_waiting_bytes" in said
 
 
 def test_the_log_level_changes_while_running(api: Api) -> None:

@@ -21,6 +21,7 @@ from twisted.web.resource import IResource
 from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, IsItself, Unreachable, hub_address
 from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.link.shown import link_counters
 from ces.model.address import AddressError
 from ces.model.posted import MalformedEvent, read_posted
 from ces.model.routing import KINDS, MESSENGER
@@ -115,17 +116,12 @@ def counters(hub: Hub) -> dict[str, tuple[str, str, Any]]:
         ),
         "ces_hub_sent_records": ("Records written to links.", "counter", hub.sent),
         "ces_hub_unrouted_records": ("Records that nobody wanted.", "counter", hub.unrouted),
-        "ces_hub_dropped_records": (
-            "Records pushed out of a full outbox, or left in one.",
-            "counter",
-            side.dropped,
-        ),
-        "ces_hub_malformed_records": ("Malformed records and texts received.", "counter", side.malformed),
         "ces_hub_held_records": ("Records that wait for a repeater.", "gauge", hub.held.records),
         "ces_hub_held_dropped_records": ("Records that no repeater came for.", "counter", hub.held.dropped),
         "ces_hub_links": (
             "Live links, by kind.",
             "gauge",
-            {(("kind", kind),): len(routes.links(kind)) for kind in KINDS},
+            {(("kind", kind),): sum(not link.detached for link in routes.links(kind)) for kind in KINDS},
         ),
+        **link_counters(side, "ces_hub"),
     }

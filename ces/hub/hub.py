@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import REPLACED, Link
+from ces.link.shown import registrations, trouble
 from ces.link.side import Side
 from ces.model.control import SubscriptionChange
 from ces.model.held import Held
@@ -32,6 +33,10 @@ ANNOUNCED_ROOMS = 1000
 
 ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
 """At most so many changed rooms are told to other hubs in one turn of the reactor, lest it stall."""
+
+WITHDRAWN_ROOMS = 10_000
+"""At most so many rooms are remembered of those that another hub was told are wanted no more. If a link to
+it is cut, a room beyond them may go on to be sent to this hub, which has no use for it."""
 
 SELF = "this hub and that one are the same: it would talk to itself"
 
@@ -217,6 +222,8 @@ class Hub(Owner):
                 withdrawn = self._withdrawn[link]
                 if not create:
                     withdrawn.update(dict.fromkeys(part))
+                    for room in list(itertools.islice(withdrawn, max(0, len(withdrawn) - WITHDRAWN_ROOMS))):
+                        del withdrawn[room]
                 elif withdrawn:
                     for room in part:
                         withdrawn.pop(room, None)
@@ -313,53 +320,15 @@ class Hub(Owner):
         """``info.nexus`` of ``/status``, with the names that the fleet's monitoring reads."""
         routes = self.routes
         return {
-            "hubs": _registrations(routes.links(HUB)),
-            "messengers": _registrations(routes.links(MESSENGER)),
-            "repeaters": _registrations(routes.links(REPEATER)),
+            "hubs": registrations(routes.links(HUB)),
+            "messengers": registrations(routes.links(MESSENGER)),
+            "repeaters": registrations(routes.links(REPEATER)),
             "messenger-mapping": {
-                room.decode(): _registrations(links) for room, links in routes.messengers_by_room().items()
+                room.decode(): registrations(links) for room, links in routes.messengers_by_room().items()
             },
-            "detached": [_registration(link) for link in self.side.detached],
-            "slow": [_slow(link) for link in self.side.slow],
-            "held": [link.name for link in self.side.pressure.held],
-            "waiting-bytes": self.side.tally.bytes,
-            "waiting-limit": self.side.limits.total,
+            **trouble(self.side),
         }
 
 
 def _is_backlogged(link: Link) -> bool:
     return link.backlogged
-
-
-def _registrations(links: Iterable[Link]) -> list[dict[str, Any]]:
-    """Those of the links that are alive."""
-    return [_registration(link) for link in links if not link.detached]
-
-
-def _registration(link: Link) -> dict[str, Any]:
-    """One link: `buffer-utilization` and `buffer-capacity` are in bytes; what is unacknowledged is part of
-    it.
-    """
-    return {
-        "id": link.name,
-        "dialect": link.dialect,
-        "buffer-utilization": link.session.size,
-        "buffer-capacity": link.outbox.limit,
-        "received": link.records_in,
-        "sent": link.outbox.taken,
-        "malformed": link.malformed,
-        "dropped": link.dropped,
-        "unacknowledged": link.session.unacknowledged,
-    }
-
-
-def _slow(link: Link) -> dict[str, Any]:
-    """A link that something waits for: for how long it has taken nothing, and what it lost, by room."""
-    rooms = link.outbox.dropped_rooms or {}
-    return {
-        "id": link.name,
-        "seconds": link.slow_for,
-        "waiting": link.session.size,
-        "dropped": link.dropped,
-        "dropped-rooms": {room.decode(): records for room, records in rooms.items()},
-    }

@@ -31,7 +31,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ces.link.direct import direct_write
+from ces.link.direct import direct_write, release
 from ces.link.turn import Memo
 from ces.model import frames, wire
 from ces.model.control import (
@@ -129,6 +129,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     _stuck: float | None = None
     """Since when the link has taken nothing of what waits for it."""
     _until = 0.0
+    _carried = False
     taken_over = False
     """Another link goes on with the session."""
     _missing = 0
@@ -363,8 +364,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         runs = self.factory.read(self, payloads, faults)
         if any([run.size > self.limits.message for run in runs]):
             runs = wire.within(self.limits.message, runs, faults)
-        if runs and not self.records_in:
-            self.factory.carried()
+        if runs and not self._carried:
+            self._carry()
         for run in runs:
             self.records_in += run.count
         if faults:
@@ -375,6 +376,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         finally:  # what the owner fails at would fail it again
             if self.session.id:
                 self._took(sum([run.count for run in runs]) + len(faults), sum(map(len, payloads)))
+
+    def _carry(self) -> None:
+        """The link has carried a record for the first time, in or out."""
+        self._carried = True
+        self.factory.carried()
 
     def _took(self, records: int, size: int) -> None:
         """Responsibility was taken for so many records and bytes."""
@@ -426,6 +432,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
             return
         if number != before:
+            if not self._carried:
+                self._carry()
             if self._stuck is not None:
                 self._stuck = self.factory.side.keepalive.seconds()
             if session.waits and self.joined:
@@ -714,6 +722,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
+        # Autobahn's future, which nobody asks for, has the link as its result. With that and with what `release`
+        # lets go of, the link would wait for the collector, which comes to old objects very rarely
+        # (`ces.ops.collector`).
+        self.is_closed = None
+        release(self.transport)
 
     def _close_session(self) -> None:
         """The connection is gone: what becomes of what was sent and not acknowledged."""

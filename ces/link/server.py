@@ -101,4 +101,6 @@ class LinkResource(WebSocketResource):
         early = request.channel.clearLineBuffer()
         if early and not transport.disconnecting:
             transport.protocol.dataReceived(early)
+        # Channel and request refer to each other, and nothing will ever say that this request is done.
+        request.channel.requests.clear()
         return answer

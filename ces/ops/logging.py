@@ -67,8 +67,8 @@ class Limited:
     """A logger that writes at most one line per key and interval, however often it is called.
 
     The first line of a key is written at once; the next one that is written says how many were left out. To
-    leave a line out costs one dict lookup and one reading of the clock; no timer is kept. What fields hold may
-    come from anyone: texts are written `printable`.
+    leave a line out costs one dict lookup and one reading of the clock; no timer is kept. What fields hold
+    may come from anyone: texts are written `printable`.
 
     :param interval: seconds between two lines of one key.
     :param keys: how many keys are told apart; when more are busy, what is new shares one key.

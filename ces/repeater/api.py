@@ -16,6 +16,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.link.shown import link_counters
 from ces.model.posted import MalformedEvent, read_posted
 from ces.ops.http import add_common_routes, text
 from ces.ops.logging import LogLevels
@@ -90,15 +91,6 @@ def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
             "counter",
             repeater.unrouted,
         ),
-        "ces_repeater_dropped_records": (
-            "Records dropped, for the hub or for targets.",
-            "counter",
-            side.dropped,
-        ),
-        "ces_repeater_malformed_records": (
-            "Malformed records and texts received.",
-            "counter",
-            side.malformed,
-        ),
         "ces_repeater_inbound_links": ("Live links from outside.", "gauge", repeater.inbound),
+        **link_counters(side, "ces_repeater"),
     }

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import NORMAL, Link
+from ces.link.shown import trouble
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.control import SubscriptionChange
@@ -182,8 +183,7 @@ class Repeater(Owner):
             "inbound": [_visitor(link) for link in self._inbound],
             "received": self.received_records,
             "unrouted": self.unrouted,
-            "malformed": self.side.malformed,
-            "dropped": self.side.dropped,
+            **trouble(self.side),
         }
 
 
