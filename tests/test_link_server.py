@@ -197,11 +197,11 @@ async def test_a_link_that_has_gone_takes_its_memory_with_it(
     served: Served, dialect: str, ending: str
 ) -> None:
     """Without the collector, which comes to what has lived for a while very rarely."""
-    served.owner.kept = served.caller.kept = False
     gc.collect()
     gc.disable()
     try:
-        gone = [weakref.ref(part) for link in await served.dial(dialect) for part in (link, link.transport)]
+        await served.dial(dialect)
+        gone = [weakref.ref(part) for part in (served.owner.links[0], served.owner.links[0].transport)]
         if ending == "cut":
             served.owner.links[0].transport.abortConnection()
         await served.diallers[0].stop()
