@@ -38,12 +38,16 @@ from ces.link.owner import LinkLimits
 from ces.messenger import Messenger
 from tests.differential import LIMIT
 from tests.fleet import Role, free_port
-from tests.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_plan
+from tests.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_link
+from tests.hostile_http import make_requests
 from tests.links import frame
 from tests.numbered import ROOMS, Outside, Publisher, Subscriber
 from tests.process import descriptors, memory, unexpected
 
 AT_ONCE = 16
+HTTP = 0.12
+"""So many of the connections speak HTTP; the others are links."""
+
 PATIENCE = 30.0
 """Seconds that a connection may take, whatever it does."""
 
@@ -248,7 +252,10 @@ class Fuzz:
     async def _attack(self, goal: int) -> None:
         while self.inputs < goal and len(self.wrong) < 10:
             number, self.connections = self.connections, self.connections + 1
-            await self.attack(make_plan(random.Random(f"{self.seed} {number}"), self._known), str(number))
+            rng = random.Random(f"{self.seed} {number}")
+            http = rng.random() < HTTP
+            plan = make_requests(rng) if http else make_link(rng, self._known)
+            await self.attack(plan, str(number))
             if self.inputs >= self._next_report:
                 self._next_report += self._report
                 self._peek()
@@ -329,8 +336,9 @@ class Fuzz:
             f"{name} {role.log.stat().st_size // 1024} KiB" for name, role in self.roles.items()
         )
         return (
-            f"{self.inputs} inputs on {sum(self.fates.values())} connections ({dict(sorted(self.fates.items()))}) in"
-            f" {took:.0f} s; bystanders {self.subscriber.count} events, {self.subscriber.faults(self.publishers)};"
+            f"{self.inputs} inputs on {sum(self.fates.values())} connections"
+            f" ({', '.join(f'{n} {fate}' for fate, n in sorted(self.fates.items()))}) in {took:.0f} s;"
+            f" bystanders {self.subscriber.count} events, {self.subscriber.faults(self.publishers)};"
             f" memory grew: {grown}; logs: {logged}"
         )
 

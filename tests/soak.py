@@ -234,7 +234,8 @@ class Soak:
         faults = sum((Counter(one.faults(self.publishers)) for one in self.subscribers), Counter())
         return (
             f"{self.seconds:.0f} s, {sum(self.cuts.values())} faults, {self.guests} guests, {events} events,"
-            f" {heard} deliveries, {dict(faults) or 'none lost, twice or out of order'}; after the warm-up: {grown}"
+            f" {heard} deliveries, {dict(faults) or 'none lost, twice or out of order'};"
+            f" after the warm-up: {grown}"
         )
 
 

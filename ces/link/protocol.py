@@ -722,8 +722,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
-        # Autobahn's future, which nobody asks for, has the link as its result. With that and with what `release`
-        # lets go of, the link would wait for the collector, which comes to old objects very rarely
+        # Autobahn's future, which nobody asks for, has the link as its result. With that and with what
+        # `release` lets go of, the link would wait for the collector, which comes to what is old very rarely
         # (`ces.ops.collector`).
         self.is_closed = None
         release(self.transport)
