@@ -77,7 +77,6 @@ class Attack(Protocol):
         self._skip = 0
         self._opened = not plan.opening
         self._answered = self._ending = False
-        self._sent = 0
         self._timer: Any = None
 
     def connectionMade(self) -> None:
@@ -91,7 +90,9 @@ class Attack(Protocol):
     def _send(self) -> None:
         plan = self.plan
         data = plan.data
-        if plan.fate == STAYS:
+        if plan.fate == ENDS:
+            data = data[: plan.last]
+        if plan.fate in (STAYS, ENDS):
             data += frame(9, LAST)
         if plan.deaf:
             self.transport.pauseProducing()
@@ -103,7 +104,6 @@ class Attack(Protocol):
         if self._timer is None:
             return
         if self._pieces:
-            self._sent += len(self._pieces[0])
             self.transport.write(self._pieces.popleft())
             self._clock.callLater(0, self._next)
             return
@@ -147,7 +147,10 @@ class Attack(Protocol):
                     self._write(frame(8, payload[:2]))
             elif opcode == 10 and payload == LAST:
                 self._answered = True
-                self._leave(self.plan.ending)
+                if self.plan.fate == STAYS:
+                    self._leave(self.plan.ending)
+                else:
+                    self._write(self.plan.data[self.plan.last :])
             elif opcode == 1 and payload.startswith(b'{"hello"'):
                 found = re.search(rb'"session":"(\w+)"', payload)
                 self.session = found[1].decode() if found else ""
@@ -171,15 +174,13 @@ class Attack(Protocol):
 
     def _verdict(self, reason: Failure) -> str:
         plan = self.plan
-        if plan.fate == STAYS and not self._answered:
-            return f"it was closed with {self.closed_with}: {reason.getErrorMessage()}"
+        if plan.fate in (STAYS, ENDS) and not self._answered:
+            return f"it was closed with {self.closed_with} too early: {reason.getErrorMessage()}"
         codes = [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3}) ", self._read)]
         if 500 in codes:
             return "a request was answered with 500"
         if plan.fate == ANSWERS and len(codes) != plan.inputs:
             return f"{plan.inputs} requests had {len(codes)} answers: {codes}"
-        if plan.fate == ENDS and self._sent <= plan.last:
-            return f"it was closed early with {self.closed_with}: {reason.getErrorMessage()}"
         return ""
 
     def _late(self) -> None:
@@ -195,6 +196,13 @@ class Attack(Protocol):
         self.over.callback(wrong)
 
 
+async def play(plan: Plan, port: int, reactor: Any) -> tuple[Attack, str]:
+    """Play a plan to the process at a port; what was wrong, "" when nothing was."""
+    attack = Attack(plan, reactor)
+    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), attack)
+    return attack, await attack.over
+
+
 class Fuzz:
     """The processes, the bystanders, and what came of the connections so far."""
 
@@ -206,9 +214,6 @@ class Fuzz:
         hub = ("--hub", f"ws://127.0.0.1:{self.hub.port}", "--routes", str(routes), "--idle-ttl=60s")
         self.repeater = Role(folder, "ces-repeater", free_port(), *OPTIONS, *hub).start()
         self.roles = {"hub": self.hub, "repeater": self.repeater}
-        self._servers = {
-            name: TCP4ClientEndpoint(reactor, "127.0.0.1", role.port) for name, role in self.roles.items()
-        }
         self._messengers: list[Messenger] = []
         self.states: list[str] = []
         self._outside = Outside(self.repeater.port, LinkLimits(), reactor)
@@ -262,9 +267,7 @@ class Fuzz:
 
     async def attack(self, plan: Plan, number: str) -> None:
         """One connection, from its begin to its end."""
-        attack = Attack(plan, self.reactor)
-        await connectProtocol(self._servers[plan.role], attack)
-        wrong = await attack.over
+        attack, wrong = await play(plan, self.roles[plan.role].port, self.reactor)
         if attack.session:
             self._known.append((attack.session, plan.node))
         self.inputs += plan.inputs

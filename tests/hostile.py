@@ -6,7 +6,7 @@ link, `tests.hostile_http` for other requests; pure, no sockets. Its fate says
 what a server must make of it::
 
     STAYS    nothing in it ends the link: a ping behind the last input is answered
-    ENDS     the last input ends it, and none before
+    ENDS     the last input ends it, and none before: a ping in front of it is answered
     EITHER   whether it ends is open; it is over when the server has read all of it
     ANSWERS  HTTP: as many answers as requests, none of them a failure of the server
 """
