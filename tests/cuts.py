@@ -11,100 +11,28 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from itertools import pairwise
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits, Owner
-from ces.link.reconnect import Dialler
-from ces.link.side import Side
+from ces.link.owner import LinkLimits
 from ces.messenger import Messenger
-from ces.messenger.sendable import make_run
-from ces.model.address import Address
-from ces.model.wire import KnownRooms
 from tests.faults import FAULTS, Proxy
 from tests.fleet import Role, free_port
+from tests.numbered import ROOMS, Outside, Publisher, Subscriber
 
 QUICK = ("--ping-interval=300ms", "--silence-timeout=1s", "--dial-silence-timeout=1s")
 """Half-open links and silence are noticed soon."""
 
 LIMITS = LinkLimits(ping_interval=0.3, silence=1.0, dial_silence=1.0)
-ROOMS = 3
 PAUSE = 0.02
 PATIENCE = 30.0
 KINDS = ("messenger", "repeater", "hub")
 WRONG = ("lost", "twice", "out of order", "gaps told", "tracebacks")
 """What must not be seen, not once."""
-
-
-class Publisher:
-    """Numbers its events per room. `said` is how many there are of each."""
-
-    def __init__(self, name: str, send: Any, seed: int) -> None:
-        self.name = name
-        self.said: Counter[str] = Counter()
-        self._send = send
-        self._random = random.Random(seed)
-
-    def speak(self) -> None:
-        """A few events."""
-        for _ in range(self._random.randrange(1, 4)):
-            room = f"ITB-{self._random.randrange(ROOMS)}"
-            self._send(room, {"key": self.name, "value": str(self.said[room]), "data": "x" * 200})
-            self.said[room] += 1
-
-
-class Outside(Owner):
-    """What inserts events at a repeater, over a link that is not cut."""
-
-    def __init__(self, port: int, reactor: Any) -> None:
-        self.node = f"outside-{port}"
-        self._side = Side(self, LIMITS, reactor, Logger(namespace="ces.test.outside"))
-        address = Address("ws", "127.0.0.1", port)
-        self._dialler = Dialler(self._side, address, "/connect/ITB-0/device", "target", reactor)
-        self._known = KnownRooms()
-        self._dialler.dial()
-
-    def send(self, room: str, event: dict[str, str]) -> None:
-        """Now, or when the link is up."""
-        self._dialler.session.outbox.pending.append(make_run(event, room, self._known, LIMITS.message))
-        if self._dialler.link is not None:
-            self._side.turn.add(self._dialler.link)
-
-    def close(self) -> Deferred[None]:
-        """End."""
-        return self._dialler.stop()
-
-
-class Subscriber:
-    """What it has heard, per publisher and room."""
-
-    def __init__(self, messenger: Messenger) -> None:
-        self.messenger = messenger
-        self.heard: dict[tuple[str, str], list[int]] = defaultdict(list)
-        self.gaps: list[int | None] = []
-        messenger.on_gap(self.gaps.append)
-        messenger.on_event(lambda event, room: self.heard[event.key, room].append(int(event.value)))
-
-    def faults(self, publishers: list[Publisher]) -> dict[str, int]:
-        """How many events are lost, twice, or out of order."""
-        found = Counter({"gaps told": len(self.gaps)})
-        for publisher in publishers:
-            for room, count in publisher.said.items():
-                heard = self.heard[publisher.name, room]
-                found["lost"] += count - len(set(heard))
-                found["twice"] += len(heard) - len(set(heard))
-                found["out of order"] += sum(a > b for a, b in pairwise(heard))
-        return dict(found)
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.heard.values()))
 
 
 class Site:
@@ -127,7 +55,7 @@ class Site:
             for number in range(width):
                 proxy = self._proxy(hub.port, seed + number)
                 repeater = self._role(folder, "ces-repeater", "--hub", f"ws://127.0.0.1:{proxy.port}")
-                outside = Outside(repeater.port, reactor)
+                outside = Outside(repeater.port, LIMITS, reactor)
                 self.members.append(outside)
                 self.publishers.append(Publisher(f"p{number}", outside.send, seed + number))
             self._subscriber(hub.port)

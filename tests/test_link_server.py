@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
@@ -188,6 +190,31 @@ async def test_nothing_of_the_http_channel_is_left_on_an_upgraded_connection(ser
     await until(lambda: not served.owner.links)
 
 
+@pytest.mark.parametrize("ending", ["closed", "cut"])
+@pytest.mark.parametrize("dialect", [CES1, CES2])
+@pytest_twisted.ensureDeferred
+async def test_a_link_that_has_gone_takes_its_memory_with_it(
+    served: Served, dialect: str, ending: str
+) -> None:
+    """Without the collector, which comes to what has lived for a while very rarely."""
+    gc.collect()
+    gc.disable()
+    try:
+        await served.dial(dialect)
+        gone = [weakref.ref(part) for part in (served.owner.links[0], served.owner.links[0].transport)]
+        if ending == "cut":
+            served.owner.links[0].transport.abortConnection()
+        await served.diallers[0].stop()
+        await until(lambda: served.owner.reasons and served.caller.reasons)
+        served.owner.links.clear()
+        served.caller.links.clear()
+        served.diallers.clear()
+        await until(lambda: not any(part() for part in gone))
+        assert not [one for one in gc.get_objects() if isinstance(one, HTTPChannel)]
+    finally:
+        gc.enable()
+
+
 @pytest_twisted.ensureDeferred
 async def test_an_idle_client_is_pinged() -> None:
     from twisted.internet import reactor
@@ -214,6 +241,30 @@ async def test_records_may_follow_the_answer_at_once(served: Served) -> None:
     assert served.owner.records == [record("ITB-1108", "power")]
     assert client.received.endswith(b"\x88\x02\x03\xe8")
     assert served.owner.reasons == ["closed by the other side with 1000"]
+
+
+@pytest.mark.parametrize("records", [1, 2000])
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_wait_for_the_answer_is_heard_and_goes_on_being_read(
+    served: Served, records: int
+) -> None:
+    """The HTTP channel would keep it all, and stop reading for good once that is more than 16 KiB."""
+    client = await served.connect()
+    early = frame(2, record("ITB-1108", "power")) * records
+    client.transport.write(UPGRADE % b"" + early)
+    await until(lambda: len(served.owner.records) == records)
+    client.transport.write(frame(2, record("ITB-1108", "last")) + frame(8, b"\x03\xe8"))
+    await client.lost
+    assert served.owner.records[-1] == record("ITB-1108", "last")
+    assert client.received.startswith(b"HTTP/1.1 101")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_follows_a_bad_upgrade_is_thrown_away(served: Served) -> None:
+    client = await served.connect()
+    client.transport.write((UPGRADE % b"").replace(b"Version: 13", b"Version: 8") + frame(2, b"x") * 9000)
+    await client.lost
+    assert served.owner.calls == []
 
 
 @pytest_twisted.ensureDeferred

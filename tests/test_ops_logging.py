@@ -126,3 +126,19 @@ def test_fields_of_the_line_that_is_left_out_are_not_kept(log, lines):
     clock.advance(10)
     limited.warn("key", "{what} {left}", what="e", left="f")
     assert lines == ["warn: a b", "warn: e f (1 more like this in the last 10 s)"]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("Größe {0} %s", "Größe {0} %s"),
+        ("one\r\n2026-11-23T08:00:00+0000 [-] two", r"one\r\n2026-11-23T08:00:00+0000 [-] two"),
+        ("\u2028\u2029\x85\x0b", r"\u2028\u2029\x85\x0b"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_a_peer_says_stays_on_its_line_and_commands_no_terminal(log, lines, said, written):
+    Limited(log, Clock()).warn("key", "it says {reason}, {count}", reason=said, count=1)
+    assert lines == [f"warn: it says {written}, 1"]

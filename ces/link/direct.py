@@ -37,6 +37,14 @@ def direct_write(transport: Any) -> Callable[[list[bytes]], None] | None:
     return partial(_write, transport)
 
 
+def release(transport: Any) -> None:
+    """The connection of a `transport` that was given to `direct_write` is gone: let go of it.
+
+    Until then it refers to itself, and would wait for the collector with all that it refers to.
+    """
+    vars(transport).pop("doRead", None)
+
+
 def unsent(transport: Any) -> int:
     """How many bytes wait in a plain TCP transport for the kernel; 0 where that cannot be known."""
     if not isinstance(transport, Connection) or transport.TLS:

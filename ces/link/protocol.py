@@ -31,7 +31,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ces.link.direct import direct_write
+from ces.link.direct import direct_write, release
 from ces.link.turn import Memo
 from ces.model import frames, wire
 from ces.model.control import (
@@ -724,6 +724,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
+        # Autobahn's future, which nobody asks for, has the link as its result. With that and with what
+        # `release` lets go of, the link would wait for the collector, which comes to what is old very rarely
+        # (`ces.ops.collector`).
+        self.is_closed = None
+        release(self.transport)
 
     def _close_session(self) -> None:
         """The connection is gone: what becomes of what was sent and not acknowledged."""

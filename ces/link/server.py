@@ -95,4 +95,12 @@ class LinkResource(WebSocketResource):
         transport: Any = request.channel.transport
         if transport is not None:
             transport.unregisterProducer()
-        return super().render(request)
+        answer = super().render(request)
+        # What came behind the request is the link's. The channel would keep it for a next request that never
+        # comes, and once it keeps enough it stops reading for good.
+        early = request.channel.clearLineBuffer()
+        if early and not transport.disconnecting:
+            transport.protocol.dataReceived(early)
+        # Channel and request refer to each other, and nothing will ever say that this request is done.
+        request.channel.requests.clear()
+        return answer

@@ -67,7 +67,8 @@ class Limited:
     """A logger that writes at most one line per key and interval, however often it is called.
 
     The first line of a key is written at once; the next one that is written says how many were left out. To
-    leave a line out costs one dict lookup and one reading of the clock; no timer is kept.
+    leave a line out costs one dict lookup and one reading of the clock; no timer is kept. What fields hold
+    may come from anyone: texts are written `printable`.
 
     :param interval: seconds between two lines of one key.
     :param keys: how many keys are told apart; when more are busy, what is new shares one key.
@@ -112,7 +113,7 @@ class Limited:
             muted.since, muted.left_out = now, 0
             if muted is not self._others:
                 self._muted.move_to_end(key)
-        self._log.emit(level, format, **fields)
+        self._log.emit(level, format, **{name: printable(value) for name, value in fields.items()})
 
     def _room_for(self, key: str, now: float) -> _Muted | None:
         """None when a new key may be told apart; what it shares with others when too many are busy."""
@@ -125,3 +126,14 @@ class Limited:
         if self._others is None:
             self._others = _Muted(now - self._interval)
         return self._others
+
+
+def printable(value: object) -> object:
+    """A text without line breaks, terminal commands and the like, which stand escaped; any other value as it
+    is.
+    """
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in value
+    )
