@@ -160,7 +160,7 @@ class BoundedChannel(HTTPChannel):
         self.totalHeadersSize = self.site.header_limit
         self._deadline = self.callLater(REQUEST_TIMEOUT, self.forceAbortClient)
         if not self.site.enter(self):
-            body = f"There are {self.site.connections} HTTP connections already, the most that are taken.\n"
+            body = f"There are {self.site.connections} HTTP connections already, the most that are taken."
             head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
             more = f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
             cast(ITransport, self.transport).write((head + more + body).encode())
