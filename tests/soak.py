@@ -50,7 +50,9 @@ WARM_UP = 0.3
 """So much of the time the processes may grow, but no longer than `WARM`."""
 
 WARM = 300.0
-FLAT = 4 * 2**20
+FLAT = 8 * 2**20
+"""Bytes. Some hundreds of links that have gone wait for the collector, and how many differs."""
+
 PATIENCE = 60.0
 
 
