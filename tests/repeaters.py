@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any, cast
 
 from treq.client import HTTPClient
+from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits
 from ces.model.address import parse_address
 from ces.model.wire import CES2
+from ces.ops.logging import LogLevels
+from ces.repeater.api import RepeaterApi
 from ces.repeater.repeater import Repeater
 from ces.repeater.target import TargetLimits
 from tests.links import Lines
@@ -25,6 +28,8 @@ class Bench:
     """One repeater, `hub` being its link's other end once `hub_up` has been called.
 
     lines: what was logged.
+    client: what HTTP targets are asked with.
+    undelivered: what targets did not get.
     """
 
     def __init__(
@@ -32,9 +37,11 @@ class Bench:
         routes: dict[str, tuple[str, ...]] | None = None,
         targets: TargetLimits | None = None,
         spool_bytes: int = 1024 * 1024,
+        undelivered_bytes: int = 1024 * 1024,
         client: Any = None,
     ) -> None:
         self.network = Network()
+        self.client = client or NoHttp()
         self.lines = Lines()
         bounds = targets or TargetLimits()
         self.repeater = Repeater(
@@ -42,12 +49,14 @@ class Bench:
             "rep-node",
             parse_address("hub", 7100),
             self.network,
-            cast(HTTPClient, client or NoHttp()),
+            cast(HTTPClient, self.client),
             limits=LinkLimits(outbox=bounds.buffer),
             target_limits=bounds,
             spool_bytes=spool_bytes,
+            undelivered_bytes=undelivered_bytes,
             log=Logger(namespace="ces.test", observer=self.lines),
         )
+        self.undelivered = self.repeater.pool.undelivered
         self.repeater.route(routes or {})
 
     def hub_up(self, dialect: str = CES2) -> Answer:
@@ -84,3 +93,22 @@ class Bench:
         assert done.called
         done.addErrback(lambda failure: failure.raiseException())
         assert self.network.dials == []
+
+
+class Api:
+    """The repeater's HTTP side, asked without sockets."""
+
+    def __init__(self, bench: Bench) -> None:
+        api = RepeaterApi(bench.repeater, bench.network, LogLevels())
+        self._treq = StubTreq(api.app.resource())
+
+    def ask(self, method: str, path: str, data: bytes | None = None) -> tuple[int, str]:
+        found: list[Any] = []
+
+        async def answer() -> tuple[int, str]:
+            response = await self._treq.request(method, f"http://rep:7101{path}", data=data)
+            return response.code, await self._treq.text_content(response)
+
+        Deferred.fromCoroutine(answer()).addBoth(found.append)
+        self._treq.flush()
+        return found[0]

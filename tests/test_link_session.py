@@ -55,14 +55,23 @@ class Bench:
         )
         self.link()
 
-    def link(self) -> None:
+    def link(self, hears: bool | None = None) -> None:
+        """Dial. `hears`, if not None: no answer to the hello comes, and whether the hello itself does."""
         a, b = IPv4Address("TCP", "127.0.0.1", 40000), IPv4Address("TCP", "127.0.0.1", 7100)
         self.near, self.far = (
             cast(Link, self.dialler.buildProtocol(b)),
             cast(Link, self.factory.buildProtocol(a)),
         )
         client, server = FakeTransport(self.near, False, a, b), FakeTransport(self.far, True, b, a)
-        self.pump: IOPump = connect(self.far, server, self.near, client, clock=self.clock)
+        self.pump: IOPump = connect(
+            self.far, server, self.near, client, greet=hears is None, clock=self.clock
+        )
+        if hears is not None:
+            self.pump.pump()  # the request to upgrade
+            self.pump.pump()  # its answer
+            client.bufferReceived = lambda data: None
+            if not hears:
+                server.bufferReceived = lambda data: None
         self.pump.flush()
 
     def put(self, link: Link, *texts: str) -> None:
@@ -140,6 +149,28 @@ def test_a_link_that_goes_on_with_a_session_forgets_the_delay_when_it_has_carrie
         assert bench.dialler.delay == 1
         bench.cut()
         bench.link()
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["hello lost", "answer lost"])
+def test_a_session_outlives_a_link_on_which_no_answer_to_the_hello_came(heard: bool) -> None:
+    bench = Bench()
+    bench.put(bench.near, "1")
+    bench.put(bench.far, "a")
+    bench.settle(0.2)
+    bench.put(bench.near, "2")
+    bench.put(bench.far, "b")
+    bench.cut()
+    session = bench.near.session
+    bench.link(hears=heard)
+    assert bench.near.joined is False
+    assert bench.far.joined is heard
+    bench.clock.advance(11)
+    assert bench.near.ended == "no hello within 10 s"
+    bench.pump.flush()
+    bench.link()
+    bench.settle(0.2)
+    assert bench.near.session is session and bench.near.resumed
+    assert (texts(bench.there), texts(bench.here)) == (["1", "2"], ["a", "b"])
 
 
 def test_an_acknowledgement_comes_within_a_tenth_of_a_second_and_at_once_after_256_records() -> None:

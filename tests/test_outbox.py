@@ -104,12 +104,12 @@ steps = st.lists(
 def test_held_is_a_list_bounded_in_bytes_and_time(steps: list[tuple[str, float, int]]) -> None:
     held, model, now, dropped = Held(LIMIT, 30.0), list[tuple[float, Run]](), 0.0, 0
 
-    def expire() -> int:
+    def expire() -> list[Run]:
         nonlocal dropped
-        lost = 0
+        lost = []
         while model and (now >= model[0][0] + 30.0 or sum(run.size for _, run in model) > LIMIT):
-            lost += model.pop(0)[1].count
-        dropped += lost
+            lost.append(model.pop(0)[1])
+        dropped += sum(run.count for run in lost)
         return lost
 
     for what, wait, size in steps:
@@ -135,6 +135,6 @@ def test_what_is_held_lasts_for_its_time_and_no_longer() -> None:
     held = Held(LIMIT, 30.0)
     run = sized(10)
     held.put(run, 100.0)
-    assert (held.expire(129.9), held.take(129.9)) == (0, [run])
+    assert (held.expire(129.9), held.take(129.9)) == ([], [run])
     held.put(run, 100.0)
-    assert (held.expire(130.0), held.take(130.0)) == (1, [])
+    assert (held.expire(130.0), held.take(130.0)) == ([run], [])

@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
@@ -21,14 +20,13 @@ from ces.link.protocol import Link
 from ces.link.server import ServingFactory
 from ces.model.wire import CES1, CES2
 from ces.ops.logging import LogLevels
-from ces.repeater.api import RepeaterApi
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.routes_file import Routes, RoutesError
 from ces.repeater.service import RoutesFile, make_repeater_service, read_routes
 from ces.repeater.settings import RepeaterSettings
 from tests.links import Lines, frame, read_frames, record, run
 from tests.network import Network
-from tests.repeaters import Bench
+from tests.repeaters import Api, Bench
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: rep:7101\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -282,25 +280,6 @@ def test_what_waits_in_this_turn_is_sent_before_the_link_to_the_hub_is_closed() 
 
 
 # -- HTTP ------------------------------------------------------------------------------------------------
-
-
-class Api:
-    """The repeater's HTTP side, asked without sockets."""
-
-    def __init__(self, bench: Bench) -> None:
-        api = RepeaterApi(bench.repeater, bench.network, LogLevels())
-        self._treq = StubTreq(api.app.resource())
-
-    def ask(self, method: str, path: str, data: bytes | None = None) -> tuple[int, str]:
-        found: list[Any] = []
-
-        async def answer() -> tuple[int, str]:
-            response = await self._treq.request(method, f"http://rep:7101{path}", data=data)
-            return response.code, await self._treq.text_content(response)
-
-        Deferred.fromCoroutine(answer()).addBoth(found.append)
-        self._treq.flush()
-        return found[0]
 
 
 @pytest.fixture

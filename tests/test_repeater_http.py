@@ -24,6 +24,7 @@ from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.http_target import ANSWER_BYTES, Body, HttpTarget, read_to_end
 from ces.repeater.target import TargetLimits
+from ces.repeater.undelivered import Undelivered
 from tests.links import Lines, Recorder
 
 URL = "http://collector:80/event"
@@ -85,9 +86,12 @@ class Bench:
     def __init__(self, limits: TargetLimits | None = None, client: Any = None) -> None:
         self.clock, self.lines = Clock(), Lines()
         self.client = client or Client()
+        self.undelivered = Undelivered(1024 * 1024)
         side = Side(Recorder(), LinkLimits(), self.clock, Logger(namespace="ces.test", observer=self.lines))
         address = Address("http", "collector", 80, "/event")
-        self.target = HttpTarget(address, side, limits or TargetLimits(), cast(HTTPClient, self.client))
+        self.target = HttpTarget(
+            address, side, limits or TargetLimits(), self.undelivered, cast(HTTPClient, self.client)
+        )
 
     def put(self, *numbers: int) -> None:
         self.target.put(Run(b"A", [b'A\n{"n":%d}\n' % number for number in numbers]))

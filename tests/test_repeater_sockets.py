@@ -283,6 +283,39 @@ def test_an_event_that_an_http_target_refuses_is_counted_and_not_sent_again(site
     assert "it answered 400, which is final" in site.repeater.logged()
 
 
+def test_what_an_http_target_did_not_get_is_read_and_sent_again_when_it_is_back(site: Site) -> None:
+    repeater = site.begin('"*" = ["COLLECTOR"]', "--target-patience", "0.5s")
+    site.collector.behave = lambda: 503
+    site.messenger().send(ROOM, *[event(number) for number in range(5)])
+    until(lambda: site.state()["undelivered"]["records"] == 5, "all have waited too long", 30)
+    listed = json.loads(repeater.get("/undelivered")[1])
+    assert listed["targets"] == {site.collector.url: 5}
+    assert {int(one["event"]["value"]) for one in listed["newest"]} == set(range(5))
+    assert {(one["room"], one["why"]) for one in listed["newest"]} == {
+        (ROOM, "the target was away for too long: it answered 503")
+    }
+    site.collector.behave = lambda: 200
+    assert json.loads(repeater.request("POST", "/undelivered/retry")[1]) == {"retried": 5, "undelivered": 0}
+    until(lambda: sorted(site.collector.taken) == list(range(5)), "each event arrives", 30)
+    assert site.state()["undelivered"] | {"buffer-capacity": 0} == {
+        "records": 0,
+        "buffer-utilization": 0,
+        "buffer-capacity": 0,
+        "retried": 5,
+        "removed": 0,
+        "lost": 0,
+    }
+
+
+def test_what_is_undelivered_when_the_repeater_stops_is_told(site: Site) -> None:
+    repeater = site.begin('"*" = ["COLLECTOR"]')
+    site.collector.behave = lambda: 400
+    site.messenger().send(ROOM, event(1))
+    until(lambda: site.state()["undelivered"]["records"] == 1, "it is refused")
+    repeater.stop()
+    assert "1 undelivered records are lost: the repeater stops" in repeater.logged()
+
+
 def test_sighup_reads_the_routes_again_without_dropping_a_link(site: Site) -> None:
     repeater = site.begin('"*" = ["DEVICE"]', "--idle-ttl", "60s")
     assert repeater.process is not None

@@ -281,13 +281,13 @@ class Hub(Owner):
                 "{records} records that waited for a repeater are lost: the hub stops", records=lost
             )
 
-    def _report_held(self, lost: int) -> None:
+    def _report_held(self, lost: list[Run]) -> None:
         if lost:
             self.side.limited.warn(
                 "held",
                 "{records} records were dropped: no repeater came within {seconds:g} s and {limit} bytes"
                 " ({total} so far)",
-                records=lost,
+                records=sum(run.count for run in lost),
                 seconds=self.held.seconds,
                 limit=self.held.limit,
                 total=self.held.dropped,

@@ -574,11 +574,13 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             deadline = self._since + self.limits.handshake
             if now < deadline:
                 return deadline
-            if self.state == self.STATE_OPEN:
+            if self.state == self.STATE_OPEN and self.serving:
                 self._since = now
                 self.end(PROTOCOL_ERROR, f"no hello within {self.limits.handshake:g} s")
                 return now + self.limits.handshake
-            self._drop(f"no answer to the handshake within {self.limits.handshake:g} s")
+            # Whoever dialled does not close: what the other side has made of a hello is not known.
+            awaited = "hello" if self.state == self.STATE_OPEN else "answer to the handshake"
+            self._drop(f"no {awaited} within {self.limits.handshake:g} s")
             return None
         silence = self.limits.silence if self.serving else self.limits.dial_silence
         if now >= self.heard + silence:
@@ -732,7 +734,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         """The connection is gone: what becomes of what was sent and not acknowledged."""
         if self.detached:
             self.factory.side.keepalive.watch(self)
-        elif self.session.id and not self._was_cut:
+        elif self.session.id and self._owned and not self._was_cut:
             session = self.session
             if self.wasClean:
                 session.delivered()

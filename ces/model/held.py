@@ -29,20 +29,20 @@ class Held:
         """How many records wait."""
         return sum(run.count for _, run in self._runs)
 
-    def put(self, run: Run, now: float) -> int:
-        """Hold a run; how many records were dropped."""
+    def put(self, run: Run, now: float) -> list[Run]:
+        """Hold a run; what was dropped for it."""
         self._runs.append((now + self.seconds, run))
         self.bytes += run.size
         return self.expire(now)
 
-    def expire(self, now: float) -> int:
-        """Drop what is too old or too much; how many records that was."""
-        lost = 0
+    def expire(self, now: float) -> list[Run]:
+        """Drop what is too old or too much; the runs that were."""
+        lost = []
         while self._runs and (self._runs[0][0] <= now or self.bytes > self.limit):
             _, run = self._runs.popleft()
             self.bytes -= run.size
-            lost += run.count
-        self.dropped += lost
+            self.dropped += run.count
+            lost.append(run)
         return lost
 
     def expires(self) -> float | None:

@@ -48,9 +48,15 @@ def text(request: IRequest, code: int, sentence: str) -> bytes:
     return _answer(request, code, "text/plain; charset=utf-8", sentence.encode("utf-8", "backslashreplace"))
 
 
-def json_answer(request: IRequest, obj: object, code: int = 200) -> bytes:
-    """Answer with JSON, indented for people; the result is what a Klein route returns."""
-    body = msgspec.json.format(msgspec.json.encode(obj), indent=2)
+def json_answer(request: IRequest, obj: object, code: int = 200, indent: bool = True) -> bytes:
+    """Answer with JSON; the result is what a Klein route returns.
+
+    :param indent: for people. What others wrote is left as it is: indented, what is nested deeply has many
+        times the size.
+    """
+    body = msgspec.json.encode(obj)
+    if indent:
+        body = msgspec.json.format(body, indent=2)
     return _answer(request, code, "application/json", body + b"\n")
 
 

@@ -3,25 +3,45 @@
 ======================================  ===============================================================
 ``GET /connect/{room}/{id}``            WebSocket upgrade; what comes on the link is inserted
 ``POST /send``                          one v2 event or a JSON array of them, inserted
+``GET /undelivered``                    what targets did not get, the youngest ``?limit=100`` events of it
+``POST /undelivered/retry``             give it back to its targets
+``DELETE /undelivered``                 forget it
 ``GET /status /health /metrics /log-level``, ``PUT /log-level/{level}``   `ces.ops.http`
 ======================================  ===============================================================
+
+What is about the undelivered is about that of one target with ``?target=URL``.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
+import msgspec
 from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from ces.link.server import LinkResource, ServingFactory, upgrade_fault
 from ces.link.shown import link_counters
+from ces.model.event import rfc3339
 from ces.model.posted import MalformedEvent, read_posted
-from ces.ops.http import add_common_routes, text
+from ces.model.values import did_you_mean, integer
+from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.repeater import Repeater
+from ces.repeater.routes_file import target_url
+from ces.repeater.undelivered import Entry
+
+SHOWN, SHOWN_AT_MOST = 100, 10_000
+"""So many undelivered events are in one answer, unless told otherwise, and at most."""
+
+SHOWN_BYTES = 8 * 2**20
+"""Bytes of events after which an answer ends."""
+
+_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class RepeaterApi:
@@ -37,6 +57,9 @@ class RepeaterApi:
         self.app.route("/connect/", methods=["GET"], branch=True)(self._connect)
         self.app.route("/connect//<path:id>", methods=["GET"])(self._connect)
         self.app.route("/send", methods=["POST"])(self._send)
+        self.app.route("/undelivered", methods=["GET"])(self._undelivered)
+        self.app.route("/undelivered", methods=["DELETE"])(self._remove)
+        self.app.route("/undelivered/retry", methods=["POST"])(self._retry)
         add_common_routes(
             self.app,
             bin="ces-repeater",
@@ -66,10 +89,81 @@ class RepeaterApi:
         self._repeater.insert(runs)
         return text(request, 200, "ok")
 
+    def _undelivered(self, request: IRequest) -> bytes:
+        try:
+            limit, target = _asked(request, "limit", "target")
+        except ValueError as fault:
+            return text(request, 400, str(fault))
+        kept = self._repeater.pool.undelivered
+        newest: list[dict[str, Any]] = []
+        size = 0
+        for entry, event in kept.newest(target):
+            if len(newest) >= limit or size > SHOWN_BYTES:
+                break
+            newest.append(_shown(entry, event))
+            size += len(event)
+        answer = {**kept.status(), "targets": kept.by_target(), "newest": newest}
+        return json_answer(request, answer, indent=False)
+
+    def _retry(self, request: IRequest) -> bytes:
+        try:
+            _, target = _asked(request, "target")
+        except ValueError as fault:
+            return text(request, 400, str(fault))
+        pool = self._repeater.pool
+        return json_answer(request, {"retried": pool.retry(target), "undelivered": pool.undelivered.records})
+
+    def _remove(self, request: IRequest) -> bytes:
+        try:
+            _, target = _asked(request, "target")
+        except ValueError as fault:
+            return text(request, 400, str(fault))
+        kept = self._repeater.pool.undelivered
+        return json_answer(request, {"removed": kept.remove(target), "undelivered": kept.records})
+
+
+def _asked(request: IRequest, *names: str) -> tuple[int, str | None]:
+    """The limit and the target that a request's query names.
+
+    :param names: of the parameters that are allowed: one that is mistyped would mean everything.
+    :raises ValueError: with a sentence.
+    """
+    limit, target = SHOWN, None
+    # Not request.args, which leaves out a name without "=".
+    query = request.uri.partition(b"?")[2].decode("ascii", "replace")
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        try:
+            if name not in names:
+                raise ValueError(f"there is no such parameter{did_you_mean(name, names)}")
+            if name == "limit":
+                limit = integer(0, SHOWN_AT_MOST).parse(value)
+            else:
+                target = target_url(value)
+        except ValueError as fault:
+            end = "" if str(fault).endswith("?") else "."
+            raise ValueError(f"Parameter {name[:80]!r}: {fault}{end}") from None
+    return limit, target
+
+
+def _shown(entry: Entry, event: bytes) -> dict[str, Any]:
+    try:
+        event.decode()  # msgspec does not look into the strings that it leaves as they are
+        as_it_came: object = _json(event)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        as_it_came = event.decode("utf-8", "replace")
+    return {
+        "target": entry.target,
+        "room": entry.room.decode("utf-8", "replace"),
+        "when": rfc3339(datetime.fromtimestamp(entry.when, UTC)),
+        "why": entry.why,
+        "event": as_it_came,
+    }
+
 
 def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
     """What ``/metrics`` shows of a repeater: name -> (help, type, value or {labels: value})."""
     side, hub, pool = repeater.side, repeater.hub, repeater.pool
+    undelivered = pool.undelivered
     return {
         "ces_repeater_received_records": (
             "Records received, by where they came from.",
@@ -85,6 +179,27 @@ def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
             "Dials, links and requests to targets that failed.",
             "counter",
             pool.total("failures"),
+        ),
+        "ces_repeater_undelivered_records": (
+            "Records that targets did not get and that are kept to be sent again.",
+            "gauge",
+            undelivered.records,
+        ),
+        "ces_repeater_undelivered_bytes": ("What they take up.", "gauge", undelivered.bytes),
+        "ces_repeater_undelivered_retried_records": (
+            "Undelivered records given back to their targets.",
+            "counter",
+            undelivered.retried,
+        ),
+        "ces_repeater_undelivered_removed_records": (
+            "Undelivered records removed on request.",
+            "counter",
+            undelivered.removed,
+        ),
+        "ces_repeater_undelivered_lost_records": (
+            "Undelivered records that there was no place for.",
+            "counter",
+            undelivered.lost,
         ),
         "ces_repeater_unrouted_records": (
             "Records from the hub without a route.",

@@ -14,8 +14,9 @@ see events that are under way together in any order. After a connection error ev
 after 5xx or a timeout, which may be one event's own fault, it steps behind the others, so that it cannot
 hold them up. While the target fails, one request at a time tries it, with a growing delay.
 
-Events wait at most `patience` seconds and within `buffer` bytes; what is beyond is dropped, the oldest
-first. A request that timed out may have been taken: then the target gets that event again.
+Events wait at most `patience` seconds and within `buffer` bytes; what is beyond is given up, the oldest
+first, and so is what was refused for good. A request that timed out may have been taken: then the target gets
+that event again.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.link_target import IDLE
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
+from ces.repeater.undelivered import Undelivered
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds between attempts while a target fails, each about twice the one before."""
@@ -60,7 +62,13 @@ class _Waiting:
 
     number: int
     deadline: float
+    room: bytes
     body: bytes
+
+    @property
+    def run(self) -> Run:
+        """The event as it was routed."""
+        return Run(self.room, [b"%b\n%b\n" % (self.room, self.body)])
 
 
 class HttpTarget(Target):
@@ -69,8 +77,15 @@ class HttpTarget(Target):
     :param client: shared by all targets of a pool.
     """
 
-    def __init__(self, address: Address, side: Side, limits: TargetLimits, client: HTTPClient) -> None:
-        super().__init__(address, side, limits)
+    def __init__(
+        self,
+        address: Address,
+        side: Side,
+        limits: TargetLimits,
+        undelivered: Undelivered,
+        client: HTTPClient,
+    ) -> None:
+        super().__init__(address, side, limits, undelivered)
         self._client = client
         self._sent = 0
         self._number = 0
@@ -107,14 +122,21 @@ class HttpTarget(Target):
         for event in run.events:
             self._number += 1
             self._bytes += len(event)
-            self._fresh.append(_Waiting(self._number, deadline, event))
-        lost = 0
+            self._fresh.append(_Waiting(self._number, deadline, run.room, event))
+        lost = []
         while self._bytes > self.limits.buffer and self.holds:
             # What has been tried came before what has not.
-            self._bytes -= len((self._again or self._fresh).popleft().body)
-            lost += 1
-        self.drop(lost, FULL)
+            item = (self._again or self._fresh).popleft()
+            self._bytes -= len(item.body)
+            lost.append(item.run)
+        self.give_up(lost, FULL)
         self._start()
+
+    def wake(self) -> None:
+        self._delay = FIRST_DELAY
+        if self._pause is not None:
+            self._pause.cancel()
+            self._resume()
 
     def expire(self, now: float) -> bool:
         late = []
@@ -123,7 +145,8 @@ class HttpTarget(Target):
         late += [item for item in self._again if item.deadline <= now]
         self._again = deque(item for item in self._again if item.deadline > now)
         self._bytes -= sum(len(item.body) for item in late)
-        self.drop(len(late), PATIENCE)
+        late.sort(key=lambda item: item.number)
+        self.give_up([item.run for item in late], PATIENCE)
         return self.holds
 
     def stop(self) -> Deferred[None]:
@@ -195,7 +218,7 @@ class HttpTarget(Target):
         else:
             self.failures += 1
             self.reason = f"it answered {code}, which is final"
-            self.drop(1, self.reason)
+            self.give_up([item.run], self.reason)
 
     def _retry(self, item: _Waiting, put_back: Callable[[_Waiting], object], reason: str) -> None:
         """The target did not take an event: try again, later."""
@@ -207,7 +230,7 @@ class HttpTarget(Target):
             put_back(item)
         else:
             self._bytes -= len(item.body)
-            self.drop(1, PATIENCE)
+            self.give_up([item.run], PATIENCE)
         if self._pause is None:
             self._pause = self._clock.callLater(self._delay * random.uniform(0.5, 1.5), self._resume)
             self._delay = min(2 * self._delay, LONGEST_DELAY)

@@ -11,6 +11,7 @@ ends links as soon as they are up is not dialled more than once in `PAUSE` secon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, succeed
@@ -26,6 +27,7 @@ from ces.model.session import Session
 from ces.model.wire import Run
 from ces.repeater.idle import Idle
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
+from ces.repeater.undelivered import Undelivered
 
 KIND = "target"
 """The kind of links to targets, as this repeater's owner and its log know them."""
@@ -34,6 +36,19 @@ IDLE = "idle"
 
 PAUSE = 1.0
 """A link that was up for less than so many seconds has failed, and the next dial is so many seconds later."""
+
+
+class _Outbox(Outbox):
+    """An outbox that tells what it pushes out."""
+
+    __slots__ = ("_pushed_out",)
+
+    def __init__(self, limit: int, pushed_out: Callable[[Run], None]) -> None:
+        super().__init__(limit)
+        self._pushed_out = pushed_out
+
+    def lost(self, run: Run) -> None:
+        self._pushed_out(run)
 
 
 class LinkTarget(Target):
@@ -51,13 +66,14 @@ class LinkTarget(Target):
         limits: TargetLimits,
         idle: Idle[LinkTarget],
         reactor: object,
+        undelivered: Undelivered,
     ) -> None:
-        super().__init__(address, side, limits)
+        super().__init__(address, side, limits, undelivered)
         self._name = name
         self._idle = idle
         self._reactor = reactor
         self._held = Held(limits.buffer, limits.patience)
-        self._outbox = Outbox(limits.buffer)
+        self._outbox = _Outbox(limits.buffer, self._pushed_out)
         self._session = Session(self._outbox)
         self._room = b""
         self._dialler: Dialler | None = None
@@ -119,6 +135,10 @@ class LinkTarget(Target):
             self._hold(run)
         self._session.restart("")
 
+    def wake(self) -> None:
+        if self._dialler is not None and self._pause is None and self._dialler.state == WAITING:
+            self._dialler.dial()
+
     def rest(self) -> None:
         """The link has not been used for a while: close it, unless it is stuck with something to send."""
         if self._session.size:
@@ -128,7 +148,7 @@ class LinkTarget(Target):
             dialler.stop()
 
     def expire(self, now: float) -> bool:
-        self.drop(self._held.expire(now), PATIENCE)
+        self.give_up(self._held.expire(now), PATIENCE)
         return bool(self._held)
 
     def stop(self) -> Deferred[None]:
@@ -138,7 +158,9 @@ class LinkTarget(Target):
             self._pause = None
         dialler, self._dialler, self._link = self._dialler, None, None
         gone = succeed(None) if dialler is None else dialler.stop()
-        left = self._held.take(self._clock.seconds()) + self._session.take_all()
+        now = self._clock.seconds()
+        self.give_up(self._held.expire(now), PATIENCE)
+        left = self._held.take(now) + self._session.take_all()
         self.drop(sum(run.count for run in left), LEAVING)
         return gone
 
@@ -172,7 +194,7 @@ class LinkTarget(Target):
         now = self._since = self._clock.seconds()
         self.reason = ""
         self._idle.used(self)
-        self.drop(self._held.expire(now), PATIENCE)
+        self.give_up(self._held.expire(now), PATIENCE)
         for run in self._held.take(now):
             link.put(run)
         self._side.turn.add(link)
@@ -193,5 +215,9 @@ class LinkTarget(Target):
 
     def _hold(self, run: Run) -> None:
         now = self._clock.seconds()
-        self.drop(self._held.expire(now), PATIENCE)
-        self.drop(self._held.put(run, now), FULL)
+        self.give_up(self._held.expire(now), PATIENCE)
+        self.give_up(self._held.put(run, now), FULL)
+
+    def _pushed_out(self, run: Run) -> None:
+        """The outbox was full; its link counts and tells."""
+        self.keep(run, FULL)

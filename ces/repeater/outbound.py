@@ -3,6 +3,9 @@
 Owns one target per address, for as long as the routes name it or something is under way to it; does not
 know rooms. Targets are independent: each has its own queue, delay and bounds, so that a dead one holds up
 no other. What waits for a target that is away is looked at once in `SWEEP` seconds, while anything waits.
+
+What targets did not get in the end is kept, by URL, for all of them together; it can be sent again whether or
+not the routes still name the target, for who asks for that knows.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from ces.repeater.idle import Idle
 from ces.repeater.link_target import IDLE, LinkTarget
 from ces.repeater.settings import DEFAULT_PORT
 from ces.repeater.target import LEAVING, Target, TargetLimits
+from ces.repeater.undelivered import Entry, Undelivered
 
 SWEEP = 1.0
 
@@ -33,11 +37,19 @@ class Pool:
     :param name: the repeater's id.
     :param side: of the repeater, which hands on what its links to targets do.
     :param client: for HTTP targets.
+    :param undelivered: keeps what targets did not get.
     """
 
     def __init__(
-        self, name: str, side: Side, limits: TargetLimits, client: HTTPClient, reactor: object
+        self,
+        name: str,
+        side: Side,
+        limits: TargetLimits,
+        client: HTTPClient,
+        reactor: object,
+        undelivered: Undelivered,
     ) -> None:
+        self.undelivered = undelivered
         self._name = name
         self._side = side
         self._limits = limits
@@ -67,6 +79,33 @@ class Pool:
         if target.holds:
             self._sweep_soon()
 
+    def retry(self, url: str | None = None) -> int:
+        """Give what is undelivered back to its target, or to all, oldest first and behind what waits, and
+        let them try it at once.
+
+        :return: how many records that was. What does not fit beside what waits stays undelivered.
+        """
+        if self._stopped:
+            return 0
+        space: dict[str, int] = {}
+
+        def fits(entry: Entry) -> bool:
+            if url not in (None, entry.target):
+                return False
+            if entry.target not in space:
+                space[entry.target] = self._limits.buffer - self._target(entry.target).waiting
+            # One that does not fit keeps those behind it from overtaking.
+            space[entry.target] -= len(entry.batch)
+            return space[entry.target] >= 0
+
+        entries = self.undelivered.take(fits)
+        for entry in entries:
+            self.put(entry.target, entry.run)
+        for known in space:
+            self._target(known).wake()
+        self._sweep_soon()  # for targets that no route names
+        return sum(entry.records for entry in entries)
+
     def received(self, link: Link) -> None:
         """Something came back on a link to a target."""
         target = self._of(link)
@@ -82,12 +121,16 @@ class Pool:
                 self._sweep_soon()
 
     def stop(self) -> Deferred[Any]:
-        """Take no more and end everything; fires when that is done."""
+        """Take no more, end everything and give up what is undelivered; fires when that is done."""
         self._stopped = True
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
-        return DeferredList([target.stop() for target in self._targets.values()])
+        gone = DeferredList([target.stop() for target in self._targets.values()])
+        lost = self.undelivered.give_up()
+        if lost:
+            self._side.log.warn("{records} undelivered records are lost: {why}", records=lost, why=LEAVING)
+        return gone
 
     def status(self) -> list[dict[str, Any]]:
         """Each target with its state."""
@@ -107,9 +150,17 @@ class Pool:
         if target is None:
             address = parse_address(url, DEFAULT_PORT, WEBSOCKET_SCHEMES + HTTP_SCHEMES)
             if address.scheme in HTTP_SCHEMES:
-                target = HttpTarget(address, self._side, self._limits, self._client)
+                target = HttpTarget(address, self._side, self._limits, self.undelivered, self._client)
             else:
-                target = LinkTarget(address, self._name, self._side, self._limits, self._idle, self._reactor)
+                target = LinkTarget(
+                    address,
+                    self._name,
+                    self._side,
+                    self._limits,
+                    self._idle,
+                    self._reactor,
+                    self.undelivered,
+                )
             self._targets[url] = target
         return target
 

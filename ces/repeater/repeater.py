@@ -32,6 +32,7 @@ from ces.repeater.link_target import KIND as TARGET
 from ces.repeater.outbound import Pool
 from ces.repeater.routes_file import Routes
 from ces.repeater.target import TargetLimits
+from ces.repeater.undelivered import Undelivered
 
 ITSELF = "this repeater and that one are the same: it would talk to itself"
 
@@ -44,6 +45,7 @@ class Repeater(Owner):
     :param hub: where its hub is.
     :param client: for HTTP targets.
     :param spool_bytes: how much may wait for the hub.
+    :param undelivered_bytes: how much is kept of what targets did not get.
     :param spare: which records outlive others when too much waits.
     """
 
@@ -57,6 +59,7 @@ class Repeater(Owner):
         limits: LinkLimits | None = None,
         target_limits: TargetLimits | None = None,
         spool_bytes: int = 8 * 1024 * 1024,
+        undelivered_bytes: int = 1024 * 1024,
         log: Logger | None = None,
         spare: Spare | None = None,
     ) -> None:
@@ -66,7 +69,7 @@ class Repeater(Owner):
         self.side = Side(self, limits or LinkLimits(), reactor, self.log, spare)
         bounds = target_limits or TargetLimits()
         self.hub = HubLink(self.side, hub, spool_bytes, reactor)
-        self.pool = Pool(name, self.side, bounds, client, reactor)
+        self.pool = Pool(name, self.side, bounds, client, reactor, Undelivered(undelivered_bytes))
         self.received_records = {kind: 0 for kind in (HUB, OUTSIDE, TARGET)}
         self.unrouted = 0
         """Records from the hub that no route is for."""
@@ -180,6 +183,7 @@ class Repeater(Owner):
             "hub": self.hub.status(),
             "routes": self._patterns,
             "targets": self.pool.status(),
+            "undelivered": self.pool.undelivered.status(),
             "inbound": [_visitor(link) for link in self._inbound],
             "received": self.received_records,
             "unrouted": self.unrouted,

@@ -107,6 +107,7 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
         limits=LinkLimits.of(settings, settings.target_buffer),
         target_limits=target_limits,
         spool_bytes=settings.spool_bytes,
+        undelivered_bytes=settings.undelivered_bytes,
         log=log,
         spare=spare_tags(settings.keep_tags),
     )

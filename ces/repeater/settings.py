@@ -51,6 +51,9 @@ class RepeaterSettings(LinkSettings):
     target_patience: float = option(60.0, seconds(0.1), "how long events wait for a target that is away")
     http_timeout: float = option(10.0, seconds(0.1), "how long one request to an HTTP target may take")
     http_parallel: int = option(4, integer(1, 1000), "requests at a time to one HTTP target")
+    undelivered_bytes: int = option(
+        2**20, size(0), "how much is kept of what targets did not get, to be sent again; 0 keeps none"
+    )
     spool_bytes: int = option(8 * 2**20, size(1024), "how much may wait for the hub")
 
     def conflict(self) -> str | None:

@@ -11,6 +11,7 @@ from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.settings import RepeaterSettings
+from ces.repeater.undelivered import Undelivered
 
 PATIENCE, FULL, LEAVING = (
     "the target was away for too long",
@@ -55,15 +56,18 @@ class Target:
     url: its address in full, which names it.
     failures: dials, links and requests that failed.
     reason: why the last of them did.
+
+    :param undelivered: keeps what the target does not get, for all targets.
     """
 
-    def __init__(self, address: Address, side: Side, limits: TargetLimits) -> None:
+    def __init__(self, address: Address, side: Side, limits: TargetLimits, undelivered: Undelivered) -> None:
         self.address = address
         self.url = address.url()
         self.limits = limits
         self.failures = 0
         self.reason = ""
         self._lost = 0
+        self._undelivered = undelivered
         self._side = side
         self._clock = side.clock
 
@@ -79,7 +83,7 @@ class Target:
 
     @property
     def dropped(self) -> int:
-        """Records that it was not given, and will not be."""
+        """Records that it was not given and that wait for it no more."""
         return self._lost
 
     @property
@@ -94,6 +98,10 @@ class Target:
 
     def put(self, run: Run) -> None:
         """Send these records when that is possible, within the bounds."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """The target is said to be back: make the next attempt now, not after a delay."""
         raise NotImplementedError
 
     def expire(self, now: float) -> bool:
@@ -116,6 +124,29 @@ class Target:
             "failures": self.failures,
             "reason": self.reason,
         }
+
+    def give_up(self, runs: list[Run], why: str) -> None:
+        """The target does not get these: count and tell, and keep them, to be read and sent again."""
+        self.drop(sum(run.count for run in runs), why)
+        for run in runs:
+            self.keep(run, why)
+
+    def keep(self, run: Run, why: str) -> None:
+        """Keep what the target does not get, with the last failure where that says more; it is not counted
+        here.
+        """
+        if self.reason not in ("", why):
+            why = f"{why}: {self.reason}"
+        lost = self._undelivered.put(self.url, run, why, self._clock.seconds())
+        if lost and self._undelivered.limit:
+            self._side.limited.warn(
+                "undelivered full",
+                "{records} undelivered records are lost: more than {limit} bytes are undelivered"
+                " ({total} so far)",
+                records=lost,
+                limit=self._undelivered.limit,
+                total=self._undelivered.lost,
+            )
 
     def drop(self, records: int, why: str) -> None:
         """Count and tell of records that the target does not get."""
