@@ -1,11 +1,11 @@
 """Hostile input against a live hub and a live repeater: ``python -m tests.fuzz INPUTS SEED [FIRST]``.
 
 As many inputs as asked for (`tests.hostile`), each connection's made from the seed and its number, are
-played to real processes, `AT_ONCE` connections at a time, while the hub is made to dial a hostile one again
-and again (`tests.hostile_hub`). Bystanders exchange numbered events throughout, through the hub and through
-the repeater. An input counts once the other side has read it: when it has answered a ping behind it, given
-the answer, or ended the connection; where that leaves open how much was read, all of a connection's count as
-one. What must hold:
+played to real processes, `AT_ONCE` connections at a time. Meanwhile the hub is made to dial a hostile one
+again and again (`tests.hostile_hub`), and the repeater has hostile targets. Bystanders exchange numbered events
+throughout, through the hub and through the repeater. An input counts once the other side has read it: when it
+has answered a ping behind it, given the answer, or ended the connection; where that leaves open how much was
+read, all of a connection's count as one. What must hold:
 
 - a connection ends when its input is to end it, and only then;
 - the bystanders' links stay and no event of theirs is lost, twice or out of order;
@@ -40,8 +40,9 @@ from ces.messenger import Messenger
 from tests.differential import LIMIT
 from tests.fleet import Role, free_port
 from tests.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_link
+from tests.hostile import ROOMS as HOSTILE_ROOMS
 from tests.hostile_http import make_requests
-from tests.hostile_hub import HostileHub, make_lure
+from tests.hostile_hub import HostileHub, HostileTarget, make_lure
 from tests.links import frame
 from tests.numbered import ROOMS, Outside, Publisher, Subscriber
 from tests.process import descriptors, memory, unexpected
@@ -55,6 +56,8 @@ HTTP = 0.12
 
 PATIENCE = 30.0
 """Seconds that a connection may take, whatever it does."""
+
+LURED = "lured"
 
 WINDOW = 2.0
 OPTIONS = (
@@ -215,7 +218,16 @@ class Fuzz:
         self.reactor, self.seed = reactor, seed
         self.hub = Role(folder, "ces-hub", free_port(), *OPTIONS).start()
         routes = folder / "routes.toml"
-        routes.write_text("[routes]\n")
+        self._target = HostileTarget(seed, reactor)
+        urls = (
+            f"ws://{self._target.address}",
+            f"http://{self._target.address}/x",
+            f"http://127.0.0.1:{free_port()}",
+        )
+        routes.write_text(
+            "[routes]\n"
+            + "".join(f'"{room}" = ["{url}"]\n' for room, url in zip(HOSTILE_ROOMS, urls, strict=False))
+        )
         hub = ("--hub", f"ws://127.0.0.1:{self.hub.port}", "--routes", str(routes), "--idle-ttl=60s")
         self.repeater = Role(folder, "ces-repeater", free_port(), *OPTIONS, *hub).start()
         self.roles = {"hub": self.hub, "repeater": self.repeater}
@@ -299,7 +311,7 @@ class Fuzz:
             if up not in (200, 502) or ended not in (200, 404):
                 self.wrong.append(f"lure {number} was answered with {up} {said}, its end with {ended}")
             self.inputs += 1
-            self.fates["lured"] += 1
+            self.fates[LURED] += 1
             number += 1
 
     def _peek(self) -> None:
@@ -371,6 +383,7 @@ class Fuzz:
         return (
             f"{self.inputs} inputs on {sum(self.fates.values())} connections"
             f" ({', '.join(f'{n} {fate}' for fate, n in sorted(self.fates.items()))}) in {took:.0f} s;"
+            f" {self._target.served} connections of the repeater to hostile targets;"
             f" bystanders {self.subscriber.count} events, {self.subscriber.faults(self.publishers)};"
             f" memory grew: {grown}; logs: {logged}"
         )
@@ -380,6 +393,7 @@ class Fuzz:
             if talk.running:
                 talk.stop()
         await self._trap.stop()
+        await self._target.stop()
         await gatherResults([*(m.close() for m in self._messengers), self._outside.close()])
         for role in (self.repeater, self.hub):
             role.stop()

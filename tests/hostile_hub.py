@@ -1,7 +1,7 @@
-"""A hostile hub: whoever dials it gets an answer to the handshake, and then what it should not.
+"""A hostile hub or target: whoever dials it gets an answer to the handshake, and then what it should not.
 
-`HostileHub` listens on a free port of this host. One connection is served at a time, by the `Lure` of the
-moment, which says how; others are dropped.
+`HostileHub` listens on a free port of this host. The next connection is served as the `Lure` that was laid
+says; where none was laid it is dropped. A `HostileTarget` lays one for each.
 """
 
 from __future__ import annotations
@@ -154,3 +154,21 @@ class HostileHub(Factory):
     def stop(self) -> Any:
         """Listen no more."""
         return self._listening.stopListening()
+
+
+class HostileTarget(HostileHub):
+    """Serves every connection.
+
+    :param seed: what the lures are made from.
+
+    served: how many there were.
+    """
+
+    def __init__(self, seed: object, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._seed = seed
+        self.served = 0
+
+    def buildProtocol(self, addr: IAddress) -> Bait:
+        self.served += 1
+        return Bait(make_lure(random.Random(f"{self._seed} target {self.served}")), self._end)
