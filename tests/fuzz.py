@@ -2,10 +2,10 @@
 
 As many inputs as asked for (`tests.hostile`), each connection's made from the seed and its number, are
 played to real processes, `AT_ONCE` connections at a time. Meanwhile the hub is made to dial a hostile one
-again and again (`tests.hostile_hub`), and the repeater has hostile targets. Bystanders exchange numbered events
-throughout, through the hub and through the repeater. An input counts once the other side has read it: when it
-has answered a ping behind it, given the answer, or ended the connection; where that leaves open how much was
-read, all of a connection's count as one. What must hold:
+again and again (`tests.hostile_hub`), and the repeater has hostile targets. Bystanders exchange numbered
+events throughout, through the hub and through the repeater. An input counts once the other side has read it:
+when it has answered a ping behind it, given the answer, or ended the connection; where that leaves open how
+much was read, all of a connection's count as one. What must hold:
 
 - a connection ends when its input is to end it, and only then;
 - the bystanders' links stay and no event of theirs is lost, twice or out of order;
