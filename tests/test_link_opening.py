@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ces.link.protocol import HANDSHAKE_BYTES, Link
+from ces.link.owner import LinkLimits
+from ces.link.protocol import Link
 from ces.model.wire import CES1, CES2
 from tests.links import (
     UPGRADE,
@@ -155,9 +156,9 @@ def test_a_second_hello_ends_the_link_with_4400() -> None:
 def test_an_endless_handshake_is_cut() -> None:
     pair = linked(settle=False)
     for _ in range(3):
-        pair.peer.dataReceived(b"x" * (HANDSHAKE_BYTES // 2))
+        pair.peer.dataReceived(b"x" * (LinkLimits().header // 2))
     assert pair.peer.transport.disconnecting
-    assert pair.peer.ended == f"an opening handshake of more than {HANDSHAKE_BYTES} bytes"
+    assert pair.peer.ended == f"an opening handshake of more than {LinkLimits().header} bytes"
 
 
 def test_many_records_may_come_in_one_read_with_the_answer_to_the_handshake() -> None:

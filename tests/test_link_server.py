@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 from twisted.web.test.requesthelper import DummyRequest
 
 from ces.link.owner import LinkLimits
@@ -26,6 +26,7 @@ from ces.link.reconnect import Dialler
 from ces.link.server import LinkResource, ServingFactory, upgrade_fault
 from ces.model.address import Address
 from ces.model.wire import CES1, CES2
+from ces.ops.http import make_site
 from tests.links import UPGRADE, Lines, Recorder, frame, make_side, read_frames, record, run
 
 
@@ -63,7 +64,7 @@ class Served:
         self.side = make_side(self.owner, reactor, limits, self.lines)
         self.callers = make_side(self.caller, reactor, limits, self.lines)
         factory = ServingFactory(self.side, "messenger", reactor)
-        self.site = Site(Root(LinkResource(factory)), timeout=60)
+        self.site = make_site(Root(LinkResource(factory)), reactor, timeout=60)
         self.port: IListeningPort = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.diallers: list[Dialler] = []
 

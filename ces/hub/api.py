@@ -20,20 +20,31 @@ from twisted.web.resource import IResource
 
 from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, IsItself, Unreachable, hub_address
-from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.link.server import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
-from ces.model.posted import MalformedEvent, read_posted
+from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
 from ces.model.routing import KINDS, MESSENGER
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
 
 
 class HubApi:
-    """The routes of one hub. `app.resource()` is what a Site serves."""
+    """The routes of one hub. `app.resource()` is what a Site serves.
 
-    def __init__(self, hub: Hub, interconnections: Interconnections, reactor: Any, levels: LogLevels) -> None:
+    :param depth: how deeply a posted event may be nested.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        interconnections: Interconnections,
+        reactor: Any,
+        levels: LogLevels,
+        depth: int = EVENT_DEPTH,
+    ) -> None:
         self._hub = hub
+        self._depth = depth
         self._interconnections = interconnections
         self._factories = {kind: ServingFactory(hub.side, kind, reactor) for kind in KINDS}
         self.app = Klein()
@@ -64,10 +75,9 @@ class HubApi:
                 400,
                 f"There is no link of kind {kind[:80]!r}: connect to /connect/ with {', '.join(KINDS)}.",
             )
-        fault = upgrade_fault(request)
-        if fault is not None:
-            request.setHeader("Upgrade", "websocket")
-            return text(request, 426, fault)
+        refused = refusal(request, self._hub.side)
+        if refused is not None:
+            return text(request, *refused)
         return LinkResource(factory)
 
     def _list(self, request: IRequest) -> bytes:
@@ -98,7 +108,7 @@ class HubApi:
 
     def _event(self, request: IRequest) -> bytes:
         try:
-            runs = read_posted(request.content.read(), self._hub.side.limits.message)
+            runs = read_posted(request.content.read(), self._hub.side.limits.message, self._depth)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._hub.route(runs, MESSENGER)

@@ -22,11 +22,11 @@ from ces.link.owner import LinkLimits, Owner
 from ces.link.protocol import REPLACED, Link
 from ces.link.shown import registrations, trouble
 from ces.link.side import Side
-from ces.model.control import SubscriptionChange
+from ces.model.control import Error, SubscriptionChange
 from ces.model.held import Held
 from ces.model.outbox import Spare
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
-from ces.model.wire import CES1, CES2, Run
+from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
 
 ANNOUNCED_ROOMS = 1000
 """At most so many rooms in one subscription change to another hub: far below any message limit."""
@@ -38,6 +38,8 @@ WITHDRAWN_ROOMS = 10_000
 """At most so many rooms are remembered of those that another hub was told are wanted no more. If a link to
 it is cut, a room beyond them may go on to be sent to this hub, which has no use for it."""
 
+NOT_ALLOWED = 4403
+
 SELF = "this hub and that one are the same: it would talk to itself"
 
 
@@ -47,6 +49,7 @@ class Hub(Owner):
     :param node: identifies the running process.
     :param in_room: do not pass events from repeaters on to hubs.
     :param spare: which records outlive others when too much waits for a link.
+    :param room_limit: so many rooms one link may want.
     :param held: what waits while no repeater is connected.
     """
 
@@ -59,6 +62,7 @@ class Hub(Owner):
         held: Held | None = None,
         log: Logger | None = None,
         spare: Spare | None = None,
+        room_limit: int = 100_000,
     ) -> None:
         self.node = node
         self.log = log or Logger(namespace="ces.hub")
@@ -73,6 +77,7 @@ class Hub(Owner):
         self.hub_gone: Callable[[str], None] = lambda node: None
         """Told the node of another hub when the link to it has gone."""
         self._clock = clock
+        self._rooms = room_limit
         self._expiry: IDelayedCall | None = None
         self._changed: dict[bytes, None] = {}
         self._withdrawn: dict[Link, dict[bytes, None]] = {}
@@ -190,9 +195,29 @@ class Hub(Owner):
             return
         rooms = [room.encode() for room in change.rooms]
         if change.create:
-            self._change(self.routes.subscribe(link, rooms))
+            self._change(self.routes.subscribe(link, self._within(link, rooms)))
         else:
             self._change(self.routes.unsubscribe(link, rooms or None))
+
+    def _within(self, link: Link, rooms: list[bytes]) -> list[bytes]:
+        """As many of the rooms as the link may have. A hub that wants more gets every room instead: what is
+        too much for it is not lost.
+        """
+        mine = self.routes.rooms(link)
+        if len(mine) + len(rooms) <= self._rooms or (EVERY_ROOM in mine and link.kind == HUB):
+            return rooms
+        new = [room for room in dict.fromkeys(rooms) if room not in mine]
+        free = self._rooms - len(mine)
+        if len(new) <= free:
+            return new
+        if link.kind == HUB:
+            self.side.refuse("rooms", f"more than {self._rooms} rooms for {link.name}: it gets every room")
+            return [EVERY_ROOM]
+        reason = f"{len(new) - free} rooms beyond {self._rooms}, the most for one link"
+        self.side.refuse("rooms", f"{reason}, for {link.name}")
+        if link.dialect == CES2:
+            link.tell(Error(code=NOT_ALLOWED, reason=reason))
+        return new[:free]
 
     def _change(self, rooms: Iterable[bytes]) -> None:
         """What messengers want has changed in these rooms: tell the other hubs, once per turn."""

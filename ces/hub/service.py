@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -60,12 +61,19 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
         held=Held(settings.hold_bytes, settings.hold_time),
         log=log,
         spare=spare_tags(settings.keep_tags),
+        room_limit=settings.room_limit,
     )
     interconnections = Interconnections(hub, reactor)
-    api = HubApi(hub, interconnections, reactor, levels)
+    api = HubApi(hub, interconnections, reactor, levels, settings.json_depth)
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
-    site = make_site(api.app.resource(), reactor)
+    site = make_site(
+        api.app.resource(),
+        reactor,
+        header_limit=settings.header_limit,
+        connections=settings.http_connections,
+        refused=partial(hub.side.refuse, "http"),
+    )
     Listening("ces-hub", settings.listen, site, reactor, log).setServiceParent(service)
     return service

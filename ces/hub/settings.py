@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ces.model.settings import LinkSettings, option
-from ces.model.values import address, any_value_is_true, flag, plain, seconds, show_size, size, word
+from ces.model.values import address, any_value_is_true, flag, integer, plain, seconds, show_size, size, word
 
 DEFAULT_PORT = 7100
 
@@ -43,6 +43,11 @@ class HubSettings(LinkSettings):
         env={"ROOM_SYSTEM": any_value_is_true},
     )
     link_buffer: int = option(8 * 2**20, size(2**16), "how much may wait for one link")
+    room_limit: int = option(
+        100_000,
+        integer(1, 10**7),
+        "how many rooms one link may want; another hub that wants more gets all",
+    )
     hold_time: float = option(30.0, seconds(0), "how long events wait while no repeater is connected")
     hold_bytes: int = option(2**20, size(0), "how much may wait while no repeater is connected")
 

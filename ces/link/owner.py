@@ -29,6 +29,10 @@ class LinkLimits:
     total: how much may wait for all links of a side together, what is not acknowledged included.
     patience: so long the links that feed one that is full are not read from while it drains.
     drain: so long a side that goes away waits for what is still to be sent.
+    header: the longest opening handshake.
+    links: so many links are served at a time, and `address` of them from one address.
+    record_rate, byte_rate: what a messenger or an outside service may send a second; more than
+        `RATE_SECONDS` times that at once closes its link with 4429. 0 is no limit.
     malformed: after so many malformed records and no good one the link is closed with 4400.
     """
 
@@ -45,6 +49,11 @@ class LinkLimits:
     total: int = 256 * 1024 * 1024
     patience: float = 5.0
     drain: float = 5.0
+    header: int = 16 * 1024
+    links: int = 20_000
+    address: int = 10_000
+    record_rate: int = 0
+    byte_rate: int = 0
 
     @property
     def grain(self) -> float:
@@ -66,6 +75,11 @@ class LinkLimits:
             patience=settings.backpressure_time,
             total=settings.buffer_limit,
             drain=settings.drain_timeout,
+            header=settings.header_limit,
+            links=settings.link_limit,
+            address=settings.address_limit,
+            record_rate=settings.record_rate,
+            byte_rate=settings.byte_rate,
         )
 
 

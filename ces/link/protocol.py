@@ -34,6 +34,7 @@ from zope.interface import implementer
 from ces.link.direct import direct_write, release
 from ces.link.turn import Memo
 from ces.model import frames, wire
+from ces.model.bucket import Bucket
 from ces.model.control import (
     Error,
     Gap,
@@ -60,10 +61,16 @@ WRITE_BYTES = 256 * 1024
 ACK_FRAME = 40
 """An acknowledgement is no longer than so many bytes, its frame included."""
 
-HANDSHAKE_BYTES = 16 * 1024
-"""At most so many bytes of an opening handshake are kept."""
+FRAMES = 1000
+"""A message may come in so many frames: Autobahn keeps a list of them, the empty ones included."""
 
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_SLOW, REPLACED = 1000, 4001, 4400, 4408, 4409
+RATE_SECONDS = 10
+"""So many seconds' worth of what a link may send a second may come at once."""
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_SLOW, REPLACED, TOO_FAST = 1000, 4001, 4400, 4408, 4409, 4429
+
+RATED = (MESSENGER, "outside")
+"""Kinds of links whose rate may be limited: links to hubs and from repeaters carry what others say."""
 
 _STILL_HEARD = (NORMAL, GOING_AWAY, REPLACED)
 """After closing with one of these, what the other side had sent before it knew is still taken."""
@@ -134,6 +141,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     """Another link goes on with the session."""
     _missing = 0
     _parts: list[bytes]
+    _frames = 0
+    _rates: Sequence[tuple[Bucket, str, str]] = ()
     _since = 0.0
     _next_ping = 0.0
     _unread = 0
@@ -150,6 +159,13 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._use(side.new_session() if kept is None else kept)
         self._parts = []
         self.heard = self._since = side.keepalive.seconds()
+        self.host: str = getattr(self.transport.getPeer(), "host", "")
+        if self.serving and self.kind in RATED:
+            self._rates = [
+                (Bucket(rate, rate * RATE_SECONDS, self.heard), unit, f"{rate} {unit} a second")
+                for rate, unit in ((self.limits.record_rate, "records"), (self.limits.byte_rate, "bytes"))
+                if rate
+            ]
         super().connectionMade()
         self.transport.registerProducer(self, True)
         self._write = direct_write(self.transport) or self.transport.writeSequence
@@ -287,8 +303,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         else:
             self.data += data
         self.consumeData()
-        if self.state == self.STATE_CONNECTING and len(self.data) > HANDSHAKE_BYTES:
-            self._drop(f"an opening handshake of more than {HANDSHAKE_BYTES} bytes")
+        if self.state == self.STATE_CONNECTING and len(self.data) > self.limits.header:
+            self._drop(f"an opening handshake of more than {self.limits.header} bytes")
 
     def consumeData(self) -> None:
         """Consume what has been received. Autobahn calls it too, where an exception would be lost."""
@@ -376,6 +392,28 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         finally:  # what the owner fails at would fail it again
             if self.session.id:
                 self._took(sum([run.count for run in runs]) + len(faults), sum(map(len, payloads)))
+        if self._rates:
+            self._rate(sum([run.count for run in runs]) + len(faults), sum(map(len, payloads)))
+
+    def _rate(self, records: int, size: int) -> None:
+        """So much has come: is it within what the link may send?"""
+        now = self.factory.side.keepalive.seconds()
+        for bucket, unit, limit in self._rates:
+            within = bucket.take(records if unit == "records" else size, now)
+            if not within and self.state == self.STATE_OPEN:
+                self.factory.side.refuse("rate", f"{self.name} sends more than {limit}")
+                self.acknowledge()
+                self.end(TOO_FAST, f"more than {limit}")
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        super().onMessageBegin(isBinary)
+        self._frames = 0
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        self._frames += 1
+        super().onMessageFrameBegin(length)
+        if self._frames > FRAMES and not self.failedByMe:
+            self._max_message_size_exceeded(self._frames, FRAMES, f"a message of more than {FRAMES} frames")
 
     def _carry(self) -> None:
         """The link has carried a record for the first time, in or out."""

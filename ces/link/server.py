@@ -7,7 +7,7 @@ know which paths exist.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -19,6 +19,12 @@ from ces.link.protocol import Link, ServingLink
 from ces.link.side import Side
 from ces.model.session import Session
 from ces.model.wire import CES1, KnownRooms, Run, read_ces1, read_ces2
+
+if TYPE_CHECKING:
+    from ces.ops.http import BoundedChannel  # at run time it would bring the global reactor to messengers
+
+RETRY_AFTER = 30
+"""Seconds after which who finds no room is told to try again."""
 
 Read = Callable[[Link, list[bytes], list[str]], list[Run]]
 """Turns the messages of one read into runs; what is wrong with any goes to the list of faults."""
@@ -78,6 +84,19 @@ class ServingFactory(WebSocketServerFactory):
         """A link's connection is gone."""
 
 
+def refusal(request: IRequest, side: Side) -> tuple[int, str] | None:
+    """Why `request` gets no link, as an HTTP status and a sentence; None when it gets one."""
+    fault = upgrade_fault(request)
+    if fault is not None:
+        request.setHeader("Upgrade", "websocket")
+        return 426, fault
+    full = side.no_room(getattr(request.getClientAddress(), "host", ""))
+    if full is not None:
+        request.setHeader("Retry-After", str(RETRY_AFTER))
+        return 503, full
+    return None
+
+
 def upgrade_fault(request: IRequest) -> str | None:
     """What keeps `request` from being a WebSocket upgrade, a sentence for a 426; None when nothing does."""
     upgrade = (request.getHeader("upgrade") or "").lower()
@@ -96,6 +115,7 @@ class LinkResource(WebSocketResource):
         if transport is not None:
             transport.unregisterProducer()
         answer = super().render(request)
+        cast("BoundedChannel", request.channel).release()
         # What came behind the request is the link's. The channel would keep it for a next request that never
         # comes, and once it keeps enough it stops reading for good.
         early = request.channel.clearLineBuffer()

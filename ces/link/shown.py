@@ -42,6 +42,7 @@ def trouble(side: Side) -> dict[str, Any]:
         "malformed": side.malformed,
         "dropped": side.dropped,
         "missed": side.missed,
+        "refused": dict(side.refused),
     }
 
 
@@ -57,7 +58,7 @@ def _slow(link: Link) -> dict[str, Any]:
     }
 
 
-def link_counters(side: Side, prefix: str) -> dict[str, tuple[str, str, float]]:
+def link_counters(side: Side, prefix: str) -> dict[str, tuple[str, str, Any]]:
     """What ``/metrics`` shows of every role's links: name -> (help, type, value)."""
     found = {
         "dropped_records": ("Records dropped: pushed out of a full outbox, or left in one.", side.dropped),
@@ -68,7 +69,10 @@ def link_counters(side: Side, prefix: str) -> dict[str, tuple[str, str, float]]:
         "held_links": ("Links that are not read from, for the sake of slow ones.", len(side.pressure.held)),
         "waiting_bytes": ("Bytes that wait for links, the unacknowledged among them.", side.tally.bytes),
     }
+    refused = {(("what", what),): count for what, count in side.refused.items()}
     return {
+        f"{prefix}_refused": ("What was too much and was refused, by what it was.", "counter", refused)
+    } | {
         f"{prefix}_{name}": (help, "counter" if name.endswith("_records") else "gauge", value)
         for name, (help, value) in found.items()
     }

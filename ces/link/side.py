@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,10 @@ from ces.ops.logging import Limited
 GOODBYE = 2.0
 """So many seconds links have to close when their side goes away and what could be sent has been sent."""
 
+REFUSED = ("links", "address", "rate", "rooms", "http")
+"""What is refused for being too much: links in all or of one address, records or bytes a second, rooms, HTTP
+connections."""
+
 DRAIN_STEP = 0.05
 """Seconds between two looks at whether all has been sent."""
 
@@ -38,6 +43,7 @@ class Side:
     malformed: malformed records and texts received so far.
     dropped: records pushed out of outboxes, or left in them when their link ended.
     missed: records that other sides dropped, as they said.
+    refused: how often something was too much, by what it was (`REFUSED`).
     sessions: the serving links that are alive or detached, by the id of their session.
     detached: the links that were cut and may be resumed, oldest first.
     slow: the links that something waits for because they did not take it, the detached among them.
@@ -57,6 +63,7 @@ class Side:
         self.malformed = 0
         self.dropped = 0
         self.missed = 0
+        self.refused: Counter[str] = Counter(dict.fromkeys(REFUSED, 0))
         self.spare = spare
         self.pressure = Pressure(clock, limits.patience)
         self.tally = Tally()
@@ -68,11 +75,15 @@ class Side:
         self._owing: dict[Link, None] = {}
         self._owed: IDelayedCall | None = None
         self._links: dict[Link, None] = {}
+        self._served: Counter[str] = Counter()
+        """Serving links by the address that they come from."""
         self._all_gone: Deferred[None] | None = None
 
     def came(self, link: Link) -> None:
         """A connection was made, whatever comes of it."""
         self._links[link] = None
+        if link.serving:
+            self._served[link.host] += 1
         self.keepalive.watch(link)
         if self.ending:
             # On a connection that came before the port was closed: nothing would end it any more.
@@ -81,6 +92,10 @@ class Side:
     def went(self, link: Link) -> None:
         """A connection is gone."""
         self._links.pop(link, None)
+        if link.serving:
+            self._served[link.host] -= 1
+            if not self._served[link.host]:
+                del self._served[link.host]
         self.pressure.forget(link)
         self._owing.pop(link, None)
         if not self._owing and self._owed is not None:
@@ -90,6 +105,26 @@ class Side:
         if not self._links and self._all_gone is not None:
             done, self._all_gone = self._all_gone, None
             done.callback(None)
+
+    def no_room(self, host: str) -> str | None:
+        """Why no more links are served, or none from the address `host`: a sentence; None when there is room.
+
+        To ask is to count and log a refusal.
+        """
+        if self._served.total() >= self.limits.links:
+            self.refuse("links", f"{self.limits.links} links, the most that are served")
+            return f"There are {self.limits.links} links already, the most that are served here."
+        if host and self._served[host] >= self.limits.address:
+            self.refuse("address", f"{self.limits.address} links from {host}, the most for one address")
+            return f"There are {self.limits.address} links from {host} already, the most for one address."
+        return None
+
+    def refuse(self, what: str, why: str) -> None:
+        """Something of `REFUSED` was too much: count and say so."""
+        self.refused[what] += 1
+        self.limited.warn(
+            f"refused {what}", "refused: {why} ({total} so far)", why=why, total=self.refused[what]
+        )
 
     def new_session(self) -> Session:
         """A session of a link that nothing is known of yet."""

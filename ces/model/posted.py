@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
 
 from ces.model.wire import MalformedRecord, Run, make_record
+
+EVENT_DEPTH = 64
+"""So deeply an event may be nested, unless told otherwise; a v2 event without data has a depth of 2."""
 
 EVENTS = 10_000
 """At most so many events in one body: more would hold up everybody else for a second and longer."""
@@ -67,10 +71,11 @@ def _room(place: _Place | None) -> str | None:
     return (place.room or None) if place is not None else None
 
 
-def read_posted(body: bytes, limit: int) -> list[Run]:
+def read_posted(body: bytes, limit: int, depth: int = EVENT_DEPTH) -> list[Run]:
     """The events in a request's body, each tagged with the room that it names.
 
     :param limit: the largest record, in bytes: a larger one would close every link that it is sent on.
+    :param depth: how deeply an event may be nested.
     :raises MalformedEvent: naming the byte or the item that is wrong; then none of them is to be used.
     """
     try:
@@ -84,11 +89,27 @@ def read_posted(body: bytes, limit: int) -> list[Run]:
     runs: list[Run] = []
     for number, item in enumerate(items, 1):
         try:
+            if is_deeper(item, depth):
+                raise MalformedEvent(f"it is nested more than {depth} deep")
             runs.append(_within(tag_event(item), limit))
         except MalformedEvent as fault:
             where = "The body" if single else f"Item {number} of the array"
             raise MalformedEvent(f"{where} is not an event: {fault}.") from None
     return runs
+
+
+def is_deeper(text: bytes, depth: int) -> bool:
+    """Whether good JSON is nested more than `depth` deep: ``{"a": []}`` has a depth of 2."""
+    if text.count(b"{") + text.count(b"[") <= depth:
+        return False
+    brackets = _NO_BRACKET.sub(b"", text).translate(_SQUARE)
+    for _ in range(depth):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+_NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[^][{}"]++', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 def _within(run: Run, limit: int) -> Run:

@@ -10,7 +10,7 @@ forgets that room's answers, a change that concerns every room forgets all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Generic, TypeVar
 
 from ces.model.wire import EVERY_ROOM
@@ -217,9 +217,9 @@ class HubRoutes(Generic[L]):
         """The links of a kind, in the order in which they came."""
         return [link for link, its_kind in self._kinds.items() if its_kind == kind]
 
-    def rooms(self, link: L) -> list[bytes]:
-        """The rooms that a link wants."""
-        return list(self._rooms_of.get(link, ()))
+    def rooms(self, link: L) -> Set[bytes]:
+        """The rooms that a link wants, as they are now and will be."""
+        return self._rooms_of[link].keys()
 
     def wanted(self) -> list[bytes]:
         """The rooms that messengers want, ``*`` included: what a hub announces to other hubs."""

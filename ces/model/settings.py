@@ -28,7 +28,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from ces.model.settings_file import SettingsFile
-from ces.model.values import LOG_LEVELS, Kind, SettingError, choice, flag, seconds, show_seconds, size, word
+from ces.model.values import (
+    LOG_LEVELS,
+    Kind,
+    SettingError,
+    choice,
+    flag,
+    integer,
+    seconds,
+    show_seconds,
+    size,
+    word,
+)
 
 __all__ = ["LinkSettings", "Option", "SettingError", "Settings", "option", "resolve"]
 
@@ -208,6 +219,28 @@ class LinkSettings(Settings):
     )
     drain_timeout: float = option(5.0, seconds(0, 600), "how long to send what waits before going away")
     message_limit: int = option(2**20, size(1024, 2**30), "largest message that a link may send")
+    header_limit: int = option(
+        2**14, size(1024, 2**20), "largest opening handshake of a link, and largest head of an HTTP request"
+    )
+    link_limit: int = option(
+        20_000, integer(1, 10**6), "how many links are served at a time; more are answered with 503"
+    )
+    address_limit: int = option(
+        10_000,
+        integer(1, 10**6),
+        "how many of them from one address; a proxy is one address",
+    )
+    record_rate: int = option(
+        0,
+        integer(0, 10**9),
+        "records a second that a messenger or an outside service may send, ten seconds' worth at once; what"
+        " sends more is closed with 4429; 0 sets no limit",
+    )
+    byte_rate: int = option(0, size(0), "the same in bytes a second")
+    http_connections: int = option(
+        1000, integer(1, 10**6), "HTTP connections at a time, links not counted; more are answered with 503"
+    )
+    json_depth: int = option(64, integer(1, 500), "how deeply an event that comes by HTTP may be nested")
     log_level: str = option(
         "info", choice("LEVEL", LOG_LEVELS), f"the least level to log: {', '.join(LOG_LEVELS)}"
     )

@@ -21,7 +21,8 @@ from typing import Any, cast
 
 import msgspec
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -38,6 +39,15 @@ from ces.ops.status import envelope
 
 BODY_LIMIT = 8 * 2**20
 """Bytes of the largest request body, unless told otherwise."""
+
+HEADER_LIMIT = 16 * 2**10
+"""Bytes of the largest head of a request, unless told otherwise."""
+
+CONNECTIONS = 1000
+"""So many connections at a time, unless told otherwise."""
+
+REQUEST_TIMEOUT = 60.0
+"""Seconds that a request may take to come and to be answered, however it trickles."""
 
 IDLE_TIMEOUT = 10.0
 """Seconds that a connection may be silent within a request or between two, unless told otherwise."""
@@ -139,10 +149,50 @@ class BoundedRequest(Request):
 
 
 class BoundedChannel(HTTPChannel):
-    """HTTP/1.1 whose Content-Length is a number that Python reads: beyond 4300 digits int() raises."""
+    """A connection of HTTP/1.1: one of so many, with so much time for each request."""
+
+    site: BoundedSite
+    _deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Take a place, if there is one."""
+        super().connectionMade()
+        self.totalHeadersSize = self.site.header_limit
+        self._deadline = self.callLater(REQUEST_TIMEOUT, self.forceAbortClient)
+        if not self.site.enter(self):
+            body = f"There are {self.site.connections} HTTP connections already, the most that are taken.\n"
+            head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            more = f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+            cast(ITransport, self.transport).write((head + more + body).encode())
+            self.persistent = False
+            self.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing that comes on a connection without a place matters."""
+        if self in self.site.channels:
+            super().dataReceived(data)
+
+    def requestDone(self, request: Request) -> None:
+        """The next request has its own time."""
+        super().requestDone(request)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.reset(REQUEST_TIMEOUT)
+
+    def release(self) -> None:
+        """This is no HTTP connection any more."""
+        self.site.channels.discard(self)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Give the place back."""
+        self.release()
+        super().connectionLost(reason)
 
     def headerReceived(self, line: bytes) -> bool:
-        """One header line, whole."""
+        """One header line, whole. Content-Length must be a number that Python reads: beyond 4300 digits int()
+        raises.
+        """
         name, colon, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value) > 20 and value.strip(b" \t").isdigit():
             line = name + colon + b"9" * 18
@@ -150,18 +200,42 @@ class BoundedChannel(HTTPChannel):
 
 
 class BoundedSite(Site):
-    """A site with a bound on bodies and without an access log."""
+    """A site with bounds on connections, heads and bodies, and without an access log.
+
+    channels: the connections that have a place.
+    """
 
     # Twisted's own choice is a proxy that may also speak HTTP/2, which WebSocket links cannot come through.
     protocol = cast(Any, BoundedChannel)
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, body_limit: int, timeout: float) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        body_limit: int,
+        timeout: float,
+        header_limit: int,
+        connections: int,
+        refused: Callable[[str], None],
+    ) -> None:
         # A posted event is JSON whatever its Content-Type says (curl says that it is a form).
         super().__init__(
             resource, BoundedRequest, timeout=timeout, reactor=reactor, parsePOSTFormSubmission=False
         )
         self.body_limit = body_limit
+        self.header_limit = header_limit
+        self.connections = connections
+        self.channels: set[BoundedChannel] = set()
+        self._refused = refused
+
+    def enter(self, channel: BoundedChannel) -> bool:
+        """Give a connection a place; False when none is left."""
+        if len(self.channels) >= self.connections:
+            self._refused(f"{self.connections} HTTP connections, the most that are taken")
+            return False
+        self.channels.add(channel)
+        return True
 
     def startFactory(self) -> None:
         """Nothing to do: without an access log there is no clock to keep for its time stamps."""
@@ -179,13 +253,19 @@ def make_site(
     *,
     body_limit: int = BODY_LIMIT,
     timeout: float = IDLE_TIMEOUT,
+    header_limit: int = HEADER_LIMIT,
+    connections: int = CONNECTIONS,
+    refused: Callable[[str], None] = lambda why: None,
 ) -> Site:
     """A factory that serves `resource`, for a listening port.
 
     :param body_limit: bytes of the largest body; 413 beyond.
     :param timeout: seconds that a connection may be silent within a request or between two.
+    :param header_limit: bytes of the largest head of a request; 400 beyond.
+    :param connections: so many at a time, not counting those that have become links; 503 beyond.
+    :param refused: told of each that is refused.
     """
-    return BoundedSite(resource, reactor, body_limit, timeout)
+    return BoundedSite(resource, reactor, body_limit, timeout, header_limit, connections, refused)
 
 
 def add_common_routes(

@@ -23,10 +23,10 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
-from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.link.server import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.event import rfc3339
-from ces.model.posted import MalformedEvent, read_posted
+from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
 from ces.model.values import did_you_mean, integer
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
@@ -45,10 +45,14 @@ _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class RepeaterApi:
-    """The routes of one repeater. `app.resource()` is what a Site serves."""
+    """The routes of one repeater. `app.resource()` is what a Site serves.
 
-    def __init__(self, repeater: Repeater, reactor: Any, levels: LogLevels) -> None:
+    :param depth: how deeply a posted event may be nested.
+    """
+
+    def __init__(self, repeater: Repeater, reactor: Any, levels: LogLevels, depth: int = EVENT_DEPTH) -> None:
         self._repeater = repeater
+        self._depth = depth
         self._factory = ServingFactory(repeater.side, OUTSIDE, reactor, read_outside())
         self.app = Klein()
         # A link may be for the blank room (/connect//id), which a branch does not take.
@@ -75,15 +79,14 @@ class RepeaterApi:
             place_of(request.path.decode("ascii", "replace"))
         except NoPlace as fault:
             return text(request, 400, str(fault))
-        missing = upgrade_fault(request)
-        if missing is not None:
-            request.setHeader("Upgrade", "websocket")
-            return text(request, 426, missing)
+        refused = refusal(request, self._repeater.side)
+        if refused is not None:
+            return text(request, *refused)
         return LinkResource(self._factory)
 
     def _send(self, request: IRequest) -> bytes:
         try:
-            runs = read_posted(request.content.read(), self._repeater.side.limits.message)
+            runs = read_posted(request.content.read(), self._repeater.side.limits.message, self._depth)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._repeater.insert(runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -115,11 +116,16 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
         repeater.route(read_routes(settings))
     except RoutesError as error:
         raise SystemExit(f"ces-repeater: {error}") from None
-    api = RepeaterApi(repeater, reactor, levels)
+    api = RepeaterApi(repeater, reactor, levels, settings.json_depth)
     service = MultiService()
     RepeaterLinks(repeater, client).setServiceParent(service)
     RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
-    Listening(
-        "ces-repeater", settings.listen, make_site(api.app.resource(), reactor), reactor, log
-    ).setServiceParent(service)
+    site = make_site(
+        api.app.resource(),
+        reactor,
+        header_limit=settings.header_limit,
+        connections=settings.http_connections,
+        refused=partial(repeater.side.refuse, "http"),
+    )
+    Listening("ces-repeater", settings.listen, site, reactor, log).setServiceParent(service)
     return service
