@@ -3,7 +3,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help run test check bench differential simulation cuts wheel clean
+.PHONY: help run test check bench differential simulation cuts fuzz soak wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
 	@echo "make simulation     a hundred thousand sessions over lossy links, simulated"
 	@echo "make cuts    cut the links of real processes a thousand times under traffic, three ways, and count events"
+	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
+	@echo "make soak    HOURS=1 of traffic, faults and guests that come and go: nothing lost, no memory grown"
 	@echo "make wheel   build the wheel and check it in a fresh environment"
 	@echo "make clean   remove .venv and what was built"
 
@@ -41,6 +43,13 @@ cuts: .venv/.test
 	$(BIN)/python -m tests.cuts messenger 1000 $$RANDOM
 	$(BIN)/python -m tests.cuts repeater 1000 $$RANDOM
 	$(BIN)/python -m tests.cuts hub 1000 $$RANDOM
+
+fuzz: .venv/.test
+	$(BIN)/python -m tests.fuzz 1000000 $$RANDOM
+
+HOURS ?= 1
+soak: .venv/.test
+	$(BIN)/python -m tests.soak $(HOURS) $$RANDOM
 
 wheel: .venv/.dev
 	rm -rf dist build

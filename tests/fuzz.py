@@ -1,10 +1,11 @@
 """Hostile input against a live hub and a live repeater: ``python -m tests.fuzz INPUTS SEED [FIRST]``.
 
-A hundred lines of what a hostile client does are worth little: this makes as many inputs as asked for
-(`tests.hostile`), each connection's from the seed and its number, and plays them to real processes, `AT_ONCE`
-connections at a time. Bystanders exchange numbered events throughout, through the hub and through the
-repeater. An input counts once the other side has read it: when it answered a ping behind it, or gave the
-answer, or ended the connection. What must hold:
+As many inputs as asked for (`tests.hostile`), each connection's made from the seed and its number, are
+played to real processes, `AT_ONCE` connections at a time. Meanwhile the hub is made to dial a hostile one
+again and again (`tests.hostile_hub`), and the repeater has hostile targets. Bystanders exchange numbered
+events throughout, through the hub and through the repeater. An input counts once the other side has read it:
+when it has answered a ping behind it, given the answer, or ended the connection; where that leaves open how
+much was read, all of a connection's count as one. What must hold:
 
 - a connection ends when its input is to end it, and only then;
 - the bystanders' links stay and no event of theirs is lost, twice or out of order;
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThread
@@ -39,17 +40,24 @@ from ces.messenger import Messenger
 from tests.differential import LIMIT
 from tests.fleet import Role, free_port
 from tests.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_link
+from tests.hostile import ROOMS as HOSTILE_ROOMS
 from tests.hostile_http import make_requests
+from tests.hostile_hub import HostileHub, HostileTarget, make_lure
 from tests.links import frame
 from tests.numbered import ROOMS, Outside, Publisher, Subscriber
 from tests.process import descriptors, memory, unexpected
 
 AT_ONCE = 16
+WRONG = 10
+"""After so much that is wrong no more is tried."""
+
 HTTP = 0.12
 """So many of the connections speak HTTP; the others are links."""
 
 PATIENCE = 30.0
 """Seconds that a connection may take, whatever it does."""
+
+LURED = "lured"
 
 WINDOW = 2.0
 OPTIONS = (
@@ -210,7 +218,16 @@ class Fuzz:
         self.reactor, self.seed = reactor, seed
         self.hub = Role(folder, "ces-hub", free_port(), *OPTIONS).start()
         routes = folder / "routes.toml"
-        routes.write_text("[routes]\n")
+        self._target = HostileTarget(seed, reactor)
+        urls = (
+            f"ws://{self._target.address}",
+            f"http://{self._target.address}/x",
+            f"http://127.0.0.1:{free_port()}",
+        )
+        routes.write_text(
+            "[routes]\n"
+            + "".join(f'"{room}" = ["{url}"]\n' for room, url in zip(HOSTILE_ROOMS, urls, strict=False))
+        )
         hub = ("--hub", f"ws://127.0.0.1:{self.hub.port}", "--routes", str(routes), "--idle-ttl=60s")
         self.repeater = Role(folder, "ces-repeater", free_port(), *OPTIONS, *hub).start()
         self.roles = {"hub": self.hub, "repeater": self.repeater}
@@ -224,6 +241,7 @@ class Fuzz:
         ]
         self.subscriber = Subscriber(self._messenger(*[f"ITB-{number}" for number in range(ROOMS)]))
         self.inputs = self.connections = 0
+        self._trap = HostileHub(reactor)
         self.fates: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._known: deque[tuple[str, str]] = deque(maxlen=200)
@@ -252,10 +270,11 @@ class Fuzz:
         """So many inputs, from the connection of number `first` on."""
         self.connections = first
         goal, self._report, self._next_report = self.inputs + count, report, report
-        await gatherResults([Deferred.fromCoroutine(self._attack(goal)) for _ in range(AT_ONCE)])
+        attackers = [self._lure(goal), *(self._attack(goal) for _ in range(AT_ONCE))]
+        await gatherResults([Deferred.fromCoroutine(one) for one in attackers])
 
     async def _attack(self, goal: int) -> None:
-        while self.inputs < goal and len(self.wrong) < 10:
+        while self.inputs < goal and len(self.wrong) < WRONG:
             number, self.connections = self.connections, self.connections + 1
             rng = random.Random(f"{self.seed} {number}")
             http = rng.random() < HTTP
@@ -270,10 +289,30 @@ class Fuzz:
         attack, wrong = await play(plan, self.roles[plan.role].port, self.reactor)
         if attack.session:
             self._known.append((attack.session, plan.node))
-        self.inputs += plan.inputs
+        self.inputs += 1 if plan.fate == EITHER else plan.inputs
         self.fates[plan.fate] += 1
         if wrong:
             self.wrong.append(f"connection {number} to the {plan.role}, which {plan.fate}: {wrong}")
+
+    async def _lure(self, goal: int) -> None:
+        """Have the hub dial a hostile one, again and again."""
+        path, number = f"/interconnect/{self._trap.address}", 0
+        while self.inputs < goal and len(self.wrong) < WRONG:
+            lure = make_lure(random.Random(f"{self.seed} lure {number}"))
+            over = self._trap.lay(lure)
+            up, said = await deferToThread(self.hub.request, "POST", path)
+            late = self.reactor.callLater(PATIENCE, over.cancel)
+            try:
+                await over
+                late.cancel()
+            except CancelledError:
+                self.wrong.append(f"lure {number} has not ended within {PATIENCE:g} s")
+            ended = (await deferToThread(self.hub.request, "DELETE", path))[0]
+            if up not in (200, 502) or ended not in (200, 404):
+                self.wrong.append(f"lure {number} was answered with {up} {said}, its end with {ended}")
+            self.inputs += 1
+            self.fates[LURED] += 1
+            number += 1
 
     def _peek(self) -> None:
         for name, role in self.roles.items():
@@ -296,6 +335,9 @@ class Fuzz:
             )
             await self._until(lambda: self._links() == [2, 1, 0, 0, 1], "only the bystanders' links are left")
             await self._until(lambda: self._open_files() <= 0, "only the bystanders' descriptors are left")
+            await self._until(
+                lambda: self.hub.get("/interconnect")[1] == "[]\n", "no interconnection is left"
+            )
         except AssertionError as late:
             found.append(f"{late}: {self._links()} links, {self._open_files()} descriptors too many")
         found += [
@@ -341,6 +383,7 @@ class Fuzz:
         return (
             f"{self.inputs} inputs on {sum(self.fates.values())} connections"
             f" ({', '.join(f'{n} {fate}' for fate, n in sorted(self.fates.items()))}) in {took:.0f} s;"
+            f" {self._target.served} connections of the repeater to hostile targets;"
             f" bystanders {self.subscriber.count} events, {self.subscriber.faults(self.publishers)};"
             f" memory grew: {grown}; logs: {logged}"
         )
@@ -349,6 +392,8 @@ class Fuzz:
         for talk in self._talk:
             if talk.running:
                 talk.stop()
+        await self._trap.stop()
+        await self._target.stop()
         await gatherResults([*(m.close() for m in self._messengers), self._outside.close()])
         for role in (self.repeater, self.hub):
             role.stop()

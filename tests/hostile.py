@@ -86,7 +86,7 @@ def make_link(rng: random.Random, known: Known = ()) -> Plan:
     else:
         if fate != EITHER or rng.random() < 0.5:  # without a good one a hundred bad records end the link
             inputs.append(good(rng, dialect))
-        choices = _harmless(kind, dialect)
+        choices = harmless(kind, dialect)
         inputs += [rng.choice(choices)(rng) for _ in range(rng.choice((0, 5, 15, 30, 60)))]
         if fate == ENDS:
             inputs.append(rng.choice(DEADLY + (DEADLY_CES2 if dialect == "ces.2" else ()))(rng))
@@ -237,7 +237,7 @@ _ODD_RECORDS = _fixed(
 )  # fmt: skip
 
 
-def _harmless(kind: str, dialect: str) -> tuple[Callable[[random.Random], bytes], ...]:
+def harmless(kind: str, dialect: str) -> tuple[Callable[[random.Random], bytes], ...]:
     """What is refused, if it is, without an end to the link."""
     records = (_noise, _nearly, _nearly, _deep, _fragments, _usual, _many, good, _ODD_RECORDS, _ODD_RECORDS)
     texts = (_wrong, _wrong, _wrong, _wrong, _gap, _error, _ODD_TEXTS, _ODD_TEXTS, _rooms)

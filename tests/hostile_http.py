@@ -55,7 +55,14 @@ PATHS = (
         "*",
     ),
     *("/\x80", "/" + "x" * 8000, "/connect", "/connect/", "/connect/x", "/connect/%2e/%2e", "/connect//x"),
-    *("/status", "/health", "/metrics", "/log-level", "/interconnect", "/event", "/send", "/interconnect/"),
+    *("/status", "/health", "/metrics", "/log-level", "/interconnect", "/event", "/send", "/undelivered"),
+    *(
+        "/undelivered/retry",
+        "/undelivered/retry?target=%ff",
+        "/undelivered?limit=x",
+        "/undelivered?limit=9999999",
+    ),
+    *("/undelivered?target=http://x&target=y", "/interconnect/"),
 )
 METHODS = ("GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get", "X" * 300)
 """Without HEAD, whose answers do not say where they end, and CONNECT."""

@@ -1,4 +1,4 @@
-"""Hours of ordinary trouble: ``python -m tests.soak SECONDS SEED``.
+"""Hours of ordinary trouble: ``python -m tests.soak HOURS SEED``.
 
 Two interconnected hubs and a repeater as processes. Publishers number their events at both hubs and outside
 the repeater; subscribers at both hubs count them; all their links, and those between the processes, run
@@ -50,7 +50,9 @@ WARM_UP = 0.3
 """So much of the time the processes may grow, but no longer than `WARM`."""
 
 WARM = 300.0
-FLAT = 4 * 2**20
+FLAT = 8 * 2**20
+"""Bytes. Some hundreds of links that have gone wait for the collector, and how many differs."""
+
 PATIENCE = 60.0
 
 
@@ -255,7 +257,7 @@ def main(arguments: list[str]) -> int:
 
     async def run(reactor: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            summary, wrong = await soak(float(arguments[0]), int(arguments[1]), reactor, Path(folder))
+            summary, wrong = await soak(float(arguments[0]) * 3600, int(arguments[1]), reactor, Path(folder))
         print(f"seed {arguments[1]}: {summary}")
         print("\n".join(wrong) or "nothing was wrong")
         found.extend(wrong)
