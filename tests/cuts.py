@@ -8,6 +8,7 @@ once and in order, and nobody may have been told of a gap.
 from __future__ import annotations
 
 import random
+import re
 import sys
 import tempfile
 import time
@@ -31,7 +32,8 @@ LIMITS = LinkLimits(ping_interval=0.3, silence=1.0, dial_silence=1.0)
 PAUSE = 0.02
 PATIENCE = 30.0
 KINDS = ("messenger", "repeater", "hub")
-WRONG = ("lost", "twice", "out of order", "gaps told", "tracebacks")
+FAULT = re.compile("closed (?:by the other side )?with (?:1002|1007|1009|4400)")
+WRONG = ("lost", "twice", "out of order", "gaps told", "tracebacks", "closed for a fault")
 """What must not be seen, not once."""
 
 
@@ -148,6 +150,7 @@ async def cuts(kind: str, count: int, seed: int, reactor: Any, folder: Path, wid
             "events": site.expected,
             "deliveries": sum(subscriber.count for subscriber in site.subscribers),
             "tracebacks": sum(log.count("Traceback") for log in logs),
+            "closed for a fault": sum(len(FAULT.findall(log)) for log in logs),
             **site.faults(),
         }
     finally:

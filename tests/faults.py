@@ -25,10 +25,10 @@ DELAY = 0.3
 class End(Protocol):
     """One end of a pipe."""
 
-    def __init__(self, pipe: Pipe, towards_server: bool) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
-        self.towards_server = towards_server
-        self.held: list[bytes] = []
+        self.early: list[bytes] | None = []  # what it is to write when it is connected
+        self.held: list[bytes] = []  # what it has read and passes on later
         self.mute = False
         self.limit: int | None = None
         self.late = False
@@ -37,6 +37,9 @@ class End(Protocol):
     def connectionMade(self) -> None:
         self.open = True
         self.transport.setTcpNoDelay(True)
+        early, self.early = self.early or [], None
+        for data in early:
+            self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:
         if self.mute:
@@ -59,8 +62,8 @@ class End(Protocol):
     def write(self, data: bytes) -> None:
         if self.open:
             self.transport.write(data)
-        else:
-            self.held.append(data)
+        elif self.early is not None:
+            self.early.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.open = False
@@ -78,17 +81,12 @@ class Pipe:
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.client, self.server = End(self, False), End(self, True)
+        self.client, self.server = End(self), End(self)
         self.half_open = False
         self.dead = False
 
     def other(self, end: End) -> End:
         return self.server if end is self.client else self.client
-
-    def connected(self, server: End) -> None:
-        for data in server.held:
-            server.transport.write(data)
-        server.held = []
 
     def lost(self, end: End) -> None:
         self.dead = True
@@ -170,7 +168,7 @@ class Proxy(Factory):
         factory.noisy = False
         factory.buildProtocol = lambda addr: pipe.server  # type: ignore[method-assign,assignment,return-value]
         connecting = self._server.connect(factory)
-        connecting.addCallbacks(pipe.connected, lambda failure: pipe.client.abort())
+        connecting.addErrback(lambda failure: pipe.client.abort())
         return pipe.client
 
     def strike(self, faults: tuple[str, ...] = FAULTS) -> str | None:
