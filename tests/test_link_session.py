@@ -237,6 +237,30 @@ def test_a_new_link_takes_over_from_one_that_is_not_known_to_be_dead() -> None:
     assert bench.near.close_code == 4409
 
 
+def test_a_hello_that_was_long_on_its_way_costs_the_session_nothing() -> None:
+    """It was said on a connection that who dialled has long given up, and comes after that of the next one."""
+    bench = Bench()
+    session = bench.near.session
+    late = json.dumps({"hello": {"node": "here", "session": session.id, "received": 0}})
+    bench.put(bench.far, "a")
+    half_open(bench, late)
+    bench.put(bench.near, "1")
+    bench.put(bench.far, "b")
+    bench.settle(1)
+    assert (bench.near.close_code, bench.near.detached) == (4409, True)
+    bench.link()
+    bench.put(bench.near, "2")
+    bench.settle(1)
+    assert bench.near.session is session and bench.near.resumed
+    assert (texts(bench.there), texts(bench.here)) == (["1", "2"], ["a", "b"])
+    stale = half_open(bench, late)
+    code, reason = stale.closed_with()
+    assert (code, reason[:31]) == (4400, "the session goes on without it:")
+    bench.put(bench.far, "c")
+    bench.settle(1)
+    assert (bench.far.joined, texts(bench.here)) == (True, ["a", "b", "c"])
+
+
 def half_open(bench: Bench, hello: str) -> Alone:
     """Another connection to the same server, on which the test speaks."""
     alone = serving("hub", hello="")

@@ -100,7 +100,7 @@ class Hub(Owner):
         return f"the link that hub {min(self.node, link.node)} dialled stays"
 
     def hub_link(self, node: str) -> Link | None:
-        """The live link to the hub `node`."""
+        """The link to the hub `node`, live or kept."""
         return next((link for link in self.routes.links(HUB) if link.node == node), None) if node else None
 
     def joined(self, link: Link) -> None:
@@ -134,6 +134,13 @@ class Hub(Owner):
             reason=link.ended,
         )
         return True
+
+    def superseded(self, link: Link) -> bool:
+        """Two hubs keep one link: whether there is another one to the same hub."""
+        return link.kind == HUB and any(
+            other.node == link.node and other is not link and not other.detached
+            for other in self.routes.links(HUB)
+        )
 
     def resumed(self, old: Link, new: Link, fresh: bool) -> None:
         """A link that was cut is back."""

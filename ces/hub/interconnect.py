@@ -122,7 +122,7 @@ class Interconnection:
         elif (
             last is not None
             and (last.refusal or last.close_code == REPLACED)
-            and self._hub.hub_link(last.node)
+            and self._hub.superseded(last)
         ):
             self._idle = COVERED
             self.keep = True

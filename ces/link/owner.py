@@ -113,6 +113,12 @@ class Owner:
         """
         return False
 
+    def superseded(self, link: Link) -> bool:
+        """Whether another link of this owner stays in the place of `link`, which the other side has closed as
+        replaced.
+        """
+        return False
+
     def resumed(self, old: Link, new: Link, fresh: bool) -> None:
         """`new` takes the place of `old`, a link that was kept, or that lives and is not known to be dead.
 

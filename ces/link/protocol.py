@@ -139,6 +139,9 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     _carried = False
     taken_over = False
     """Another link goes on with the session."""
+    _robbed = False
+    """The session was taken over by a link that its owner does not know: a hello that it had given up came
+    late. It takes the session back."""
     _missing = 0
     _parts: list[bytes]
     _frames = 0
@@ -218,8 +221,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             try:
                 old.session.resume(hello.received)
             except OutOfStep as fault:
-                self.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
-                old.end(PROTOCOL_ERROR, f"it was resumed out of step: {fault}")
+                if old.detached:
+                    self.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
+                    old.end(PROTOCOL_ERROR, f"it was resumed out of step: {fault}")
+                else:  # as a hello that was so long on its way that a later one has overtaken it
+                    self.end(PROTOCOL_ERROR, f"the session goes on without it: {fault}")
                 return
             self._use(old.surrender())
             side.sessions[self.session.id] = self
@@ -676,7 +682,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     @property
     def _was_cut(self) -> bool:
-        return self.close_code in (None, GOING_AWAY)
+        return self.close_code in (None, GOING_AWAY) or self._robbed
 
     def _expire(self, reason: str) -> None:
         """The session of a link that was cut is kept no longer."""
@@ -723,6 +729,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             return
         if isReply:
             self.close_code = self.remoteCloseCode
+            if self.close_code == REPLACED and not self.serving and self.joined:
+                self._robbed = not self.factory.side.owner.superseded(self)
             said = ": ".join(str(part) for part in (self.close_code, self.remoteCloseReason) if part)
             self.ended = self.ended or f"closed by the other side with {said or 'no code'}"
         elif not self.ended:
