@@ -95,15 +95,15 @@ class HubLink:
 
     def _use(self, file: SpoolFile) -> None:
         assert isinstance(self.spool, DiskSpool)
-        self.spool.pending += file.load(Run)
-        self.file = self.spool.file = file
-        self._report(self.spool.settle(), FULL)
-        if self.spool:
+        found, came = file.load(Run), self.spool.take_all()
+        if found:
             self._side.log.info(
-                "{records} records for the hub were found in {path}",
-                records=self.spool.records,
-                path=file.path,
+                "{records} records for the hub were found in {path}", records=file.records, path=file.path
             )
+        file.add(came)
+        self.file = self.spool.file = file
+        self.spool.pending += found + came
+        self._report(self.spool.settle(), FULL)
 
     def put(self, runs: list[Run]) -> None:
         """Send these records to the hub, now or when it is there."""
