@@ -194,6 +194,10 @@ class SpoolFile:
 
     def _write(self) -> None:
         execute = self._base.execute
+        if self.fault:
+            # SQLite's log may take up more space than the file would with all that is in the log.
+            with suppress(sqlite3.Error):
+                execute("PRAGMA wal_checkpoint(TRUNCATE)")
         execute("BEGIN")
         self._base.executemany("DELETE FROM runs WHERE id BETWEEN ? AND ?", _stretches(self._gone))
         self._base.executemany(
