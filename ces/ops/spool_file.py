@@ -2,8 +2,9 @@
 
 Owns one SQLite file, the order of what is in it, and what has to change in it; does not know links, bounds or
 why a run comes or goes. Its owner says what does (`add`, `remove`, `replace`); all that was said in a reactor
-turn is one transaction after that turn. So what comes and goes within a turn never touches the disk, and what
-Twisted writes for that turn, an acknowledgement or an answer, leaves after the file has been written.
+turn is one transaction after that turn. So what comes and goes within a turn never touches the disk, and an
+answer that is written in that turn leaves after the transaction, for Twisted writes to a socket in a later
+turn (but for one that was blocked and can be written again in this one).
 
 The table is ``runs(id, records)``: ids in the order of sending, and the records of a run as the wire has
 them (`ces.model.wire`). A process that is killed leaves a whole file with all transactions, one whose machine
