@@ -39,6 +39,7 @@ class Bench:
         spool_bytes: int = 1024 * 1024,
         undelivered_bytes: int = 1024 * 1024,
         client: Any = None,
+        spool_dir: str = "",
     ) -> None:
         self.network = Network()
         self.client = client or NoHttp()
@@ -54,6 +55,7 @@ class Bench:
             target_limits=bounds,
             spool_bytes=spool_bytes,
             undelivered_bytes=undelivered_bytes,
+            spool_dir=spool_dir,
             log=Logger(namespace="ces.test", observer=self.lines),
         )
         self.undelivered = self.repeater.pool.undelivered

@@ -18,7 +18,7 @@ from tests.test_hub import Floor
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROLES = [("hub", HubSettings), ("repeater", RepeaterSettings)]
-EXAMPLES = {"interconnect", "node-id", "id", "routes", "central-repeater-addresses"}
+EXAMPLES = {"interconnect", "node-id", "id", "routes", "central-repeater-addresses", "spool"}
 """Options without a default of use: their lines in the example files are commented out."""
 
 
@@ -37,8 +37,11 @@ def test_the_operators_page_names_every_option(role: str, settings: type[Setting
     assert {declared.name for declared in settings.options()} <= named
 
 
-def test_the_operators_page_names_every_metric_and_no_other() -> None:
-    shown = hub.counters(Floor().hub) | repeater.counters(Bench().repeater)
+def test_the_operators_page_names_every_metric_and_no_other(tmp_path: Path) -> None:
+    bench = Bench(spool_dir=str(tmp_path))
+    bench.repeater.start()
+    shown = hub.counters(Floor().hub) | repeater.counters(bench.repeater)
+    bench.stop()
     there = {name + ("_total" if kind == "counter" else "") for name, (_, kind, _) in shown.items()}
     named = set(re.findall(r"ces_(?:hub|repeater)_\w*[a-z]", OPERATIONS))
     assert named <= there

@@ -425,6 +425,7 @@ def test_the_status_shows_link_rooms_buffers_and_counts() -> None:
         "hub": "the-hub",
         "rooms": ["A", "B"],
         "spool-utilization": 0,
+        "spool-disk": None,
         "spool-capacity": 8 * 1024 * 1024,
         "inbox-utilization": size,
         "inbox-capacity": 8 * 1024 * 1024,

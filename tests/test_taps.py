@@ -176,6 +176,13 @@ def test_a_repeater_is_named_after_its_host_unless_told_otherwise():
     assert parsed(repeater.Options({}), "--id", "r").settings.id == "r"
 
 
+def test_the_directory_of_the_spool_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parsed(repeater.Options({}), "--spool", "here").settings.spool == str(tmp_path / "here")
+    assert parsed(repeater.Options({})).settings.spool == ""
+    assert list(tmp_path.iterdir()) == [], "nothing is made before the service starts"
+
+
 def test_the_routes_file_is_checked_and_its_path_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "routes.toml").write_text('[routes]\n"ITB-*" = ["ws://gateway"]\n')

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 
 
 class CannotServe(SystemExit, Exception):
-    """An endpoint cannot be listened on; the text is one sentence, which ends the process with status 1.
+    """An endpoint cannot be listened on, or a service cannot begin for another reason; the text is one
+    sentence, which ends the process with status 1.
 
     An Exception too: twistd as a daemon removes its pid file and tells its parent only on those; after
     a plain SystemExit the parent waits for ever.

@@ -28,14 +28,17 @@ from ces.messenger.messenger import Messenger, State
 from ces.messenger.once import Unconfirmed, send_once
 from ces.messenger.reception import Received
 from ces.messenger.service import MessengerService
-from ces.messenger.waiting import Closed, Dropped, TimedOut, TooManyWaiting
+from ces.messenger.waiting import Closed, Dropped, Kept, TimedOut, TooManyWaiting
+from ces.ops.spool_file import SpoolError
 
 __all__ = [
     "Closed",
     "Dropped",
+    "Kept",
     "Messenger",
     "MessengerService",
     "Received",
+    "SpoolError",
     "State",
     "TimedOut",
     "TooManyWaiting",

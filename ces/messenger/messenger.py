@@ -13,6 +13,7 @@ event)``.
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ from ces.model.event import Event
 from ces.model.routing import MESSENGER
 from ces.model.session import Session
 from ces.model.wire import KnownRooms, room_fault
+from ces.ops.spool_file import SpoolFile
 
 DEFAULT_PORT: Final = 7100
 PATH: Final = "/connect/messenger"
@@ -74,12 +76,17 @@ class Messenger(Dialler):
     :param reactor: the reactor.
     :param spool: bytes of events that may wait while there is no link; beyond it the oldest are dropped and
         counted.
+    :param spool_dir: a directory, made if need be, in which what waits in the spool is kept on disk as well,
+        so that it survives the process: the next messenger with this directory sends it first, some of it
+        perhaps a second time. No two may use one at a time. Empty for none.
     :param inbox: bytes of events that may wait for `receive`; beyond it the oldest are dropped and counted.
     :param waits: how many Deferreds of `receive`, `flush` and `when_connected` may wait at a time, of each.
     :param node: identifies this process to the hub; by default the host name and a random part.
     :param limits: of the link.
     :raises ces.model.address.AddressError: a ValueError, when no address can be read from `address`.
     :raises ValueError: when a room's name breaks the rules.
+    :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used: damaged, in use, not to be
+        written, or of a later version.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Messenger(Dialler):
         *,
         reactor: Any,
         spool: int = BUFFER,
+        spool_dir: str | os.PathLike[str] = "",
         inbox: int = BUFFER,
         waits: int = 1000,
         node: str = "",
@@ -118,15 +126,36 @@ class Messenger(Dialler):
             self._reception, limits or LinkLimits(), reactor, log or Logger(namespace="ces.messenger")
         )
         self._reception.limited = side.limited
+        self._spool_dir = os.path.abspath(spool_dir) if spool_dir else ""
         super().__init__(
             side, address, PATH, MESSENGER, reactor, session=Session(self._spool), failed=self._report_failed
         )
+        self._open()
 
     # -- the link --------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Dial the hub, and keep the link up from then on; again after `close` has fired, if need be."""
+        """Dial the hub, and keep the link up from then on; again after `close` has fired, if need be.
+
+        :raises ces.ops.spool_file.SpoolError: when the spool on disk, which `close` has closed, cannot be
+            used again.
+        """
+        self._open()
         self.dial()
+
+    def _open(self) -> None:
+        """Use the spool on disk, if there is to be one."""
+        if not self._spool_dir or self._spool.file is not None:
+            return
+        file = SpoolFile(self._spool_dir, "messenger", self.side.clock, self.side.limited)
+        found = self._spool.restore(file)
+        if found:
+            self.side.log.info(
+                "{records} events for {address} were found in {path}",
+                records=found,
+                address=self.address,
+                path=file.path,
+            )
 
     @property
     def state(self) -> State:
@@ -168,7 +197,8 @@ class Messenger(Dialler):
     def close(self, timeout: float = 5.0) -> Deferred[None]:
         """Send what waits, if there is a link, and close it.
 
-        What then still waits is dropped and counted. What has arrived can still be received.
+        What then still waits is dropped and counted, or stays in the spool on disk (`Kept`). What has arrived
+        can still be received.
 
         :param timeout: seconds for what waits, and seconds for the hub to answer the close.
         :return: fires when the connection is gone; never fails.
@@ -184,7 +214,14 @@ class Messenger(Dialler):
         await self.stop()
         if cut.active():
             cut.cancel()
-        self._spool.close(self.session.take_sent() + self.session.take_waiting())
+        kept = self._spool.close(self.session.take_sent() + self.session.take_waiting())
+        if kept:
+            self.side.log.info(
+                "{records} events for {address} are kept in {folder}",
+                records=kept,
+                address=self.address,
+                folder=self._spool_dir,
+            )
         self.session.restart("")
         self._reception.close()
         self._connected.fail(Closed("the messenger was closed"))
@@ -194,6 +231,7 @@ class Messenger(Dialler):
             self._current.transport.abortConnection()
 
     def startedConnecting(self, connector: IConnector) -> None:
+        self._open()
         self._closed = False
         super().startedConnecting(connector)
 
@@ -293,8 +331,8 @@ class Messenger(Dialler):
             blank one.
         :return: fires when the hub has taken responsibility for the event; with a ces.1 hub, which does not
             say so, when it has been handed to the transport. Fails with `Dropped` when it was pushed out of
-            the spool, or when the messenger is closed before. May be ignored. To cancel it does not take the
-            event back.
+            the spool, or when the messenger is closed before; with `Kept`, a kind of it, when the event then
+            stays on disk. May be ignored. To cancel it does not take the event back.
         :raises ValueError: when it is no event, its room is none, or it is too large for a message. Never
             because of the hub.
         """
@@ -304,10 +342,10 @@ class Messenger(Dialler):
             refused: Deferred[None] = Deferred()
             fail_unless_ignored(refused, Dropped("the messenger is closed"))
             return refused
-        sent = self._spool.put(run)
         if self.link is not None:
+            # First, so that what is done with once it is written (ces.1) never comes to the file.
             self.side.turn.add(self.link)
-        return sent
+        return self._spool.put(run)
 
     def flush(self, timeout: float = 5.0) -> Deferred[None]:
         """Fires when all that was sent so far has been taken by the hub, or dropped (see `send`).
@@ -404,6 +442,7 @@ class Messenger(Dialler):
             "rooms": sorted(self._rooms),
             "spool-utilization": self._spool.waiting,
             "spool-capacity": self._spool.limit,
+            "spool-disk": None if self._spool.file is None else self._spool.file.status(),
             "inbox-utilization": self._reception.inbox.bytes,
             "inbox-capacity": self._reception.inbox.limit,
             **self.counters,

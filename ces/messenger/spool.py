@@ -1,7 +1,7 @@
 """What was sent and is not the hub's responsibility yet.
 
 An outbox that outlives links. Each send has a Deferred, which its run bears
-(`ces.messenger.sendable.Sending`).
+(`ces.messenger.sendable.Sending`). With a file (`ces.ops.spool_file`) it outlives the process, too.
 
 Owns what waits and who waits for it; does not know links. Deferreds fire in a turn of their own, never while
 a link takes records: what they lead to may well be another send or the end of the link.
@@ -17,9 +17,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from ces.messenger.sendable import Sending
-from ces.messenger.waiting import Dropped, Waiting
+from ces.messenger.waiting import Dropped, Kept, Waiting
 from ces.model.outbox import Outbox
 from ces.model.wire import Run
+from ces.ops.spool_file import SpoolFile
 
 
 class Spool(Outbox):
@@ -37,8 +38,10 @@ class Spool(Outbox):
         "_emptied",
         "_gone",
         "_handed",
+        "_kept",
         "_lost",
         "_put",
+        "file",
         "records_left",
         "waiting",
     )
@@ -51,11 +54,14 @@ class Spool(Outbox):
         """Bytes that wait or are not acknowledged."""
         self._put = 0
         self.records_left = 0
-        """Records that have left, done or dropped."""
+        """Records that have left: done, dropped, or kept in a file."""
+        self.file: SpoolFile | None = None
+        """Where what waits is kept as well."""
         self._clock = clock
         self._lost = lost
         self._handed: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
+        self._kept: list[Deferred[None]] = []
         self._emptied: Waiting[None, int] = Waiting(waits)
         self._call: IDelayedCall | None = None
 
@@ -69,6 +75,22 @@ class Spool(Outbox):
 
         The failure of a Deferred that nobody looks at is not logged as unhandled.
         """
+        if self.file is not None:
+            self.file.add([run])
+        return self._wait(run)
+
+    def restore(self, file: SpoolFile) -> int:
+        """Use this file from now on, and let wait what it holds; how many records that is.
+
+        :raises ces.ops.spool_file.SpoolError: when it cannot be read.
+        """
+        found = file.load(Sending)
+        self.file = file
+        for run in found:
+            self._wait(run)
+        return len(found)
+
+    def _wait(self, run: Sending) -> Deferred[None]:
         run.answer = sent = Deferred[None]()
         self._put += 1
         self.pending.append(run)
@@ -93,19 +115,30 @@ class Spool(Outbox):
     def lost(self, run: Run) -> None:
         self._leave(run, self._gone)
 
-    def close(self, unacknowledged: list[Run]) -> None:
-        """Drop what waits and what was sent in vain, and tell everyone at once."""
-        for run in unacknowledged:
-            self.dropped += 1
-            self.lost(run)
-        self.clear()
+    def close(self, unacknowledged: list[Run]) -> int:
+        """Drop what waits and what was sent in vain, or leave it in the file, and tell everyone at once.
+
+        :return: how many records the file keeps.
+        """
+        left = unacknowledged + self.take_all()
+        file, self.file = self.file, None
+        lost = set(left if file is None else file.close())
+        for run in left:
+            if run in lost:
+                self.dropped += 1
+                self.lost(run)
+            else:
+                self._leave(run, self._kept)
         if self._call is not None:
             self._call.cancel()
             self._tell()
+        return len(left) - len(lost)
 
     def _leave(self, run: Run, to: list[Deferred[None]]) -> None:
         """A record has left, in the way that `to` stands for."""
         assert isinstance(run, Sending)
+        if self.file is not None:
+            self.file.remove([run])
         self.records_left += 1
         self.waiting -= run.size
         to.append(run.answer)
@@ -116,10 +149,13 @@ class Spool(Outbox):
         self._call = None
         handed, self._handed = self._handed, []
         gone, self._gone = self._gone, []
+        kept, self._kept = self._kept, []
         if gone:
             self._lost(len(gone))
         for sent in gone:
             fail_unless_ignored(sent, Dropped("the event was dropped before it could be sent"))
+        for sent in kept:
+            fail_unless_ignored(sent, Kept("the messenger was closed; the event is kept on disk"))
         for sent in handed:
             sent.callback(None)
         while self._emptied and self._emptied.first() <= self.records_left:

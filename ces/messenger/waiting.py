@@ -20,6 +20,12 @@ class Dropped(Exception):
     """The event was not sent: newer ones pushed it out of the spool, or the messenger was closed."""
 
 
+class Kept(Dropped):
+    """The event was not sent before the messenger was closed, and is kept on disk: the next messenger whose
+    spool is in that directory sends it.
+    """
+
+
 class TimedOut(builtins.TimeoutError, DeferredTimeoutError):
     """It did not happen in time; the text says why. Caught as Python's TimeoutError and as Twisted's."""
 

@@ -130,6 +130,8 @@ class Outbox:
                 self._note(run.room, records)
                 if kept is None:
                     self.lost(run)
+                else:
+                    self.cut(run, kept)
         self.dropped += lost
         self.gap += lost
         return lost
@@ -214,3 +216,6 @@ class Outbox:
 
     def lost(self, run: Run) -> None:
         """This run was pushed out or dropped."""
+
+    def cut(self, run: Run, rest: Run) -> None:
+        """Some records of this run were pushed out, or are done; `rest` is left, in its place."""

@@ -156,6 +156,9 @@ class Session:
                 self.outbox.reserve(left - size)
                 self._kept[0] = (end, (end - received, left, 0, rest))
                 self.outbox.done(received_runs)
+                split = runs[len(received_runs)]
+                if rest[0] is not split:
+                    self.outbox.cut(split, rest[0])
         self._rewind()
         # A gap with nothing behind it: nobody knows whether it arrived.
         self._again += announced

@@ -30,6 +30,7 @@ from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
 from ces.model.values import did_you_mean, integer
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
+from ces.ops.spool_file import SpoolFile
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.repeater import Repeater
 from ces.repeater.routes_file import target_url
@@ -163,6 +164,25 @@ def _shown(entry: Entry, event: bytes) -> dict[str, Any]:
     }
 
 
+def _spool_file(file: SpoolFile | None) -> dict[str, tuple[str, str, Any]]:
+    if file is None:
+        return {}
+    return {
+        "ces_repeater_spool_disk_records": ("Records for the hub that are on disk.", "gauge", file.records),
+        "ces_repeater_spool_disk_bytes": ("What they take up.", "gauge", file.bytes),
+        "ces_repeater_spool_unwritten_records": (
+            "Records for the hub that are in memory only, since the spool on disk cannot be written.",
+            "gauge",
+            file.unwritten,
+        ),
+        "ces_repeater_spool_failures": (
+            "How often the spool on disk could not be written.",
+            "counter",
+            file.failures,
+        ),
+    }
+
+
 def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
     """What ``/metrics`` shows of a repeater: name -> (help, type, value or {labels: value})."""
     side, hub, pool = repeater.side, repeater.hub, repeater.pool
@@ -175,6 +195,7 @@ def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
         ),
         "ces_repeater_inserted_records": ("Records written to the hub.", "counter", hub.spool.taken),
         "ces_repeater_spool_bytes": ("Bytes that wait for the hub.", "gauge", hub.spool.size),
+        **_spool_file(hub.file),
         "ces_repeater_hub_up": ("Whether there is a link to the hub.", "gauge", int(hub.away is None)),
         "ces_repeater_sent_records": ("Records given to targets.", "counter", pool.total("sent")),
         "ces_repeater_target_bytes": ("Bytes that wait for targets.", "gauge", pool.waiting),

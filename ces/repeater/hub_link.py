@@ -2,7 +2,8 @@
 
 Owns the spool: one outbox that outlives the links, so that what came while the hub was away, and what an
 ended link had not written, goes to the next link in order. It is bounded in bytes; what does not fit pushes
-out the oldest, which is counted and told.
+out the oldest, which is counted and told. Where a directory is named for it, the spool is on disk as well and
+outlives the process.
 """
 
 from __future__ import annotations
@@ -15,12 +16,39 @@ from ces.link.reconnect import Dialler
 from ces.link.side import Side
 from ces.link.turn import Memo
 from ces.model.address import Address
-from ces.model.outbox import Outbox
+from ces.model.outbox import Outbox, Spare, Tally
 from ces.model.routing import HUB
 from ces.model.session import Session
 from ces.model.wire import Run
+from ces.ops.spool_file import SpoolFile
 
 PATH = "/connect/repeater"
+
+FULL = "the spool is full"
+
+
+class DiskSpool(Outbox):
+    """An outbox that tells a file what becomes of its runs, while there is one."""
+
+    __slots__ = ("file",)
+
+    hears = True
+
+    def __init__(self, limit: int, spare: Spare | None = None, tally: Tally | None = None) -> None:
+        super().__init__(limit, spare, tally)
+        self.file: SpoolFile | None = None
+
+    def done(self, runs: list[Run]) -> None:
+        if self.file is not None:
+            self.file.remove(runs)
+
+    def lost(self, run: Run) -> None:
+        if self.file is not None:
+            self.file.remove([run])
+
+    def cut(self, run: Run, rest: Run) -> None:
+        if self.file is not None:
+            self.file.replace(run, rest)
 
 
 class HubLink:
@@ -28,11 +56,16 @@ class HubLink:
 
     :param side: of the repeater; its links are of the kind ``hub``, for that is at the other end.
     :param spool_bytes: how much may wait.
+    :param spool_dir: the directory that the spool is kept in as well; empty for none.
     """
 
-    def __init__(self, side: Side, address: Address, spool_bytes: int, reactor: object) -> None:
+    def __init__(
+        self, side: Side, address: Address, spool_bytes: int, reactor: object, spool_dir: str = ""
+    ) -> None:
         self.address = address
-        self.spool = Outbox(spool_bytes, side.spare, side.tally)
+        self.spool: Outbox = (DiskSpool if spool_dir else Outbox)(spool_bytes, side.spare, side.tally)
+        self.file: SpoolFile | None = None
+        self._spool_dir = spool_dir
         self.session = Session(self.spool)
         self.dialler = Dialler(side, address, PATH, HUB, reactor, session=self.session, failed=self._failed)
         self._side = side
@@ -51,11 +84,34 @@ class HubLink:
         reason = f": {self.dialler.reason}" if self.dialler.reason else ""
         return f"there is no link to the hub at {self.address.url()}{reason}"
 
+    def start(self) -> None:
+        """Dial the hub; what an earlier process has left on disk goes to it before all else.
+
+        :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used.
+        """
+        if self._spool_dir:
+            self._use(SpoolFile(self._spool_dir, "repeater", self._side.clock, self._side.limited))
+        self.dialler.dial()
+
+    def _use(self, file: SpoolFile) -> None:
+        assert isinstance(self.spool, DiskSpool)
+        found, came = file.load(Run), self.spool.take_all()
+        if found:
+            self._side.log.info(
+                "{records} records for the hub were found in {path}", records=file.records, path=file.path
+            )
+        file.add(came)
+        self.file = self.spool.file = file
+        self.spool.pending += found + came
+        self._report(self.spool.settle(), FULL)
+
     def put(self, runs: list[Run]) -> None:
         """Send these records to the hub, now or when it is there."""
         self.spool.pending += runs
         turn = self._side.turn
         turn.add(self)
+        if self.file is not None:
+            self.file.add(runs)
         turn.took(runs)
 
     def flush(self, memo: Memo) -> None:
@@ -63,7 +119,7 @@ class HubLink:
         link = self.dialler.link
         if link is not None:
             link.flush(memo)
-        self._report(self.spool.settle(), "the spool is full")
+        self._report(self.spool.settle(), FULL)
 
     def stop(self) -> Deferred[None]:
         """Send what can be sent and end the link; fires when it is gone."""
@@ -71,10 +127,22 @@ class HubLink:
         return self.dialler.stop()
 
     def give_up(self) -> None:
-        """Drop what still waits: nobody will come for it."""
-        lost = sum(run.count for run in self.session.take_all())
+        """Drop what still waits and is not on disk: nobody will come for it."""
+        left = self.session.take_all()
+        lost = sum(run.count for run in (left if self.file is None else self._leave(self.file)))
         self.spool.dropped += lost
         self._report(lost, "the repeater stops and the hub is away")
+
+    def _leave(self, file: SpoolFile) -> list[Run]:
+        """Keep what waits for the next process; what cannot be kept."""
+        assert isinstance(self.spool, DiskSpool)
+        self.file = self.spool.file = None
+        lost = file.close()
+        if file.records:
+            self._side.log.info(
+                "{records} records for the hub are kept in {path}", records=file.records, path=file.path
+            )
+        return lost
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` says of it; sizes in bytes."""
@@ -89,6 +157,7 @@ class HubLink:
             "buffer-capacity": self.spool.limit,
             "sent": self.spool.taken,
             "dropped": self.spool.dropped,
+            "spool-disk": None if self.file is None else self.file.status(),
         }
 
     def _failed(self, reason: str) -> None:

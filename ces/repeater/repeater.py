@@ -45,6 +45,7 @@ class Repeater(Owner):
     :param hub: where its hub is.
     :param client: for HTTP targets.
     :param spool_bytes: how much may wait for the hub.
+    :param spool_dir: the directory that this is kept in as well; empty for none.
     :param undelivered_bytes: how much is kept of what targets did not get.
     :param spare: which records outlive others when too much waits.
     """
@@ -62,13 +63,14 @@ class Repeater(Owner):
         undelivered_bytes: int = 1024 * 1024,
         log: Logger | None = None,
         spare: Spare | None = None,
+        spool_dir: str = "",
     ) -> None:
         self.name = name
         self.node = node
         self.log = log or Logger(namespace="ces.repeater")
         self.side = Side(self, limits or LinkLimits(), reactor, self.log, spare)
         bounds = target_limits or TargetLimits()
-        self.hub = HubLink(self.side, hub, spool_bytes, reactor)
+        self.hub = HubLink(self.side, hub, spool_bytes, reactor, spool_dir)
         self.pool = Pool(name, self.side, bounds, client, reactor, Undelivered(undelivered_bytes))
         self.received_records = {kind: 0 for kind in (HUB, OUTSIDE, TARGET)}
         self.unrouted = 0
@@ -79,11 +81,16 @@ class Repeater(Owner):
         self._idle: Idle[Link] = Idle(bounds.idle_ttl, reactor, _close_idle)
 
     def start(self) -> None:
-        """Dial the hub."""
-        self.hub.dialler.dial()
+        """Dial the hub.
+
+        :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used.
+        """
+        self.hub.start()
 
     async def stop(self) -> None:
-        """Send what waits, within the time for that, and end every link; what is not sent then is dropped."""
+        """Send what waits, within the time for that, and end every link; what is not sent then is dropped,
+        but for what is for the hub and on disk.
+        """
         await self.side.drain(lambda: bool(self.pool.waiting))
         gone = [self.hub.stop(), self.pool.stop()]
         await self.side.end_all()

@@ -12,13 +12,14 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ces.link.listen import Listening
+from ces.link.listen import CannotServe, Listening
 from ces.link.owner import LinkLimits
 from ces.model.address import parse_address
 from ces.model.priority import spare_tags
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
+from ces.ops.spool_file import SpoolError
 from ces.repeater.api import RepeaterApi
 from ces.repeater.http_target import HttpClient
 from ces.repeater.hub_link import PATH
@@ -50,9 +51,16 @@ class RepeaterLinks(Service):
         self._client = client
 
     def startService(self) -> None:
-        """Dial the hub."""
+        """Dial the hub.
+
+        :raises CannotServe: when the spool on disk cannot be used. Only now is it known who uses it: twistd
+            may have forked and given up privileges since the service was made.
+        """
         super().startService()
-        self._repeater.start()
+        try:
+            self._repeater.start()
+        except SpoolError as error:
+            raise CannotServe(f"ces-repeater: {error}") from None
 
     def stopService(self) -> Deferred[None]:
         """End every link; fires when they have gone."""
@@ -111,6 +119,7 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
         undelivered_bytes=settings.undelivered_bytes,
         log=log,
         spare=spare_tags(settings.keep_tags),
+        spool_dir=settings.spool,
     )
     try:
         repeater.route(read_routes(settings))

@@ -55,6 +55,9 @@ class RepeaterSettings(LinkSettings):
         2**20, size(0), "how much is kept of what targets did not get, to be sent again; 0 keeps none"
     )
     spool_bytes: int = option(8 * 2**20, size(1024), "how much may wait for the hub")
+    spool: str = option(
+        "", plain("DIR"), "directory in which this is kept on disk as well, so that it survives a restart"
+    )
 
     def conflict(self) -> str | None:
         """One message of the largest size must fit into every place where it may wait."""

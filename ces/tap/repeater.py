@@ -23,7 +23,7 @@ class Options(RoleOptions[RepeaterSettings]):
     def complete(self, settings: RepeaterSettings) -> RepeaterSettings:
         """Name the repeater after the host, and check the routes file.
 
-        The file's path is made absolute: twistd may go to another directory before the file is read again.
+        Paths are made absolute: twistd may go to another directory before they are used.
         """
         if settings.routes:
             from ces.repeater.routes_file import RoutesError, load
@@ -36,6 +36,7 @@ class Options(RoleOptions[RepeaterSettings]):
             settings,
             id=settings.id or socket.gethostname(),
             routes=os.path.abspath(settings.routes) if settings.routes else "",
+            spool=os.path.abspath(settings.spool) if settings.spool else "",
         )
 
 
