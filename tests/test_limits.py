@@ -293,7 +293,8 @@ def test_a_hub_keeps_the_limits_that_it_was_told(hub: Role) -> None:
     assert [room for room, _ in (next(peers[0].records(20)) for _ in range(20))] == ["A"] * 20
     code, said = hub.request("POST", "/event", nested(4).encode())
     assert (code, said) == (400, "The body is not an event: it is nested more than 3 deep.")
-    assert hub.info()["nexus"]["refused"] == {"links": 0, "address": 1, "rate": 1, "rooms": 1, "http": 0}
+    refused = {what: count for what, count in hub.info()["nexus"]["refused"].items() if count}
+    assert refused == {"address": 1, "rate": 1, "rooms": 1}
     assert 'ces_hub_refused_total{what="address"} 1.0' in hub.get("/metrics")[1]
     for peer in peers:
         peer.close()

@@ -38,6 +38,9 @@ WITHDRAWN_ROOMS = 10_000
 """At most so many rooms are remembered of those that another hub was told are wanted no more. If a link to
 it is cut, a room beyond them may go on to be sent to this hub, which has no use for it."""
 
+CHANGED_ROOMS = 100_000
+"""At most so many changed rooms are still to be told; what is beyond is told at once, whatever that takes."""
+
 NOT_ALLOWED = 4403
 
 SELF = "this hub and that one are the same: it would talk to itself"
@@ -225,13 +228,18 @@ class Hub(Owner):
         if changed and not self._changed:
             self._clock.callLater(0, self._announce_changes)
         self._changed.update(changed)
+        while len(self._changed) > CHANGED_ROOMS:
+            self._announce_some()
 
     def _announce_changes(self) -> None:
+        self._announce_some()
+        if self._changed:
+            self._clock.callLater(0, self._announce_changes)
+
+    def _announce_some(self) -> None:
         rooms = list(itertools.islice(self._changed, ANNOUNCED_PER_TURN))
         for room in rooms:
             del self._changed[room]
-        if self._changed:
-            self._clock.callLater(0, self._announce_changes)
         hubs = [link for link in self.routes.links(HUB) if link.dialect == CES2]
         if hubs:
             wanted = self.routes.is_wanted

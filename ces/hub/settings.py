@@ -10,6 +10,9 @@ from ces.model.values import address, any_value_is_true, flag, integer, plain, s
 
 DEFAULT_PORT = 7100
 
+INTERCONNECTIONS = 1000
+"""So many other hubs may be linked to, or be dialled, at a time."""
+
 
 @dataclass(frozen=True)
 class HubSettings(LinkSettings):
@@ -60,4 +63,6 @@ class HubSettings(LinkSettings):
             )
         if not self.listen:
             return f"listen is empty; expected at least one endpoint such as tcp:{DEFAULT_PORT}"
+        if len(self.interconnect) > INTERCONNECTIONS:
+            return f"interconnect names {len(self.interconnect)} hubs; at most {INTERCONNECTIONS} can be linked to"
         return super().conflict()
