@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ces.hub.interconnect import Interconnections, TooMany, hub_address
 from ces.hub.settings import HubSettings
-from ces.model.control import SubscriptionChange
+from ces.link.owner import LinkLimits
+from ces.link.protocol import PIECES, _gather
+from ces.model.control import Error, SubscriptionChange
 from ces.model.wire import CES2
-from tests.links import ANSWER, frame, upgraded
+from tests.links import ANSWER, frame, record, run, serving, upgraded
 from tests.messengers import Network, make_messenger
 from tests.test_hub import Floor
 
@@ -56,6 +60,74 @@ def test_a_configuration_with_too_many_hubs_is_refused() -> None:
     assert HubSettings(interconnect=names).conflict() == (
         "interconnect names 1001 hubs; at most 1000 can be linked to"
     )
+
+
+# -- what is told to those who do not read ---------------------------------------------------------------------
+
+
+def test_control_messages_count_among_what_waits_for_all_links_and_cost_who_does_not_read_them() -> None:
+    alone = serving(limits=LinkLimits(total=1000, outbox=10_000))
+    side = alone.link.factory.side
+    alone.link.pauseProducing()
+    told = Error(code=4400, reason="x" * 200)
+    alone.link.tell(told)
+    waiting = side.tally.bytes
+    assert 200 < waiting < 300
+    alone.link.resumeProducing()
+    assert side.tally.bytes == 0
+    alone.link.pauseProducing()
+    for _ in range(1000 // waiting):
+        alone.link.tell(told)
+    assert alone.link.joined
+    alone.link.tell(told)
+    assert not alone.link.joined
+    assert alone.link.ended == "it reads too slowly: its control messages fill its buffer"
+    alone.lose()
+    assert side.tally.bytes == 0
+
+
+def test_what_can_be_dropped_makes_room_for_control_messages() -> None:
+    alone = serving(limits=LinkLimits(total=1000, outbox=10_000))
+    alone.link.pauseProducing()
+    for _ in range(50):
+        alone.link.put(run("A", "x" * 10))
+    alone.flush()
+    assert alone.link.factory.side.tally.bytes <= 1000
+    alone.link.tell(Error(code=4400, reason="x" * 200))
+    assert alone.link.joined
+    assert alone.link.factory.side.tally.bytes <= 1000
+    assert alone.link.dropped > 0
+
+
+# -- a message in pieces -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_message_that_comes_byte_by_byte_is_kept_in_few_pieces(frames: int) -> None:
+    alone = serving(limits=LinkLimits(message=100_000))
+    sent = record("A", "x" * 50_000)
+    third = len(sent) // frames + 1
+    parts = [sent[start : start + third] for start in range(0, len(sent), third)]
+    wire = b"".join(
+        frame(2 if not number else 0, part, fin=number == frames - 1) for number, part in enumerate(parts)
+    )
+    for at in range(0, len(wire)):
+        alone.link.dataReceived(wire[at : at + 1])
+        kept = [alone.link._parts, alone.link.frame_data or [], alone.link.message_data or []]
+        assert sum(map(len, kept)) <= PIECES + len(sent) // PIECES + frames
+    assert alone.owner.records == [sent]
+
+
+@given(st.lists(st.integers(1, 3000), max_size=60), st.integers(2, 5))
+def test_pieces_are_joined_once_and_in_order(sizes: list[int], bound: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ces.link.protocol.PIECES", bound)
+        pieces: list[bytes] = []
+        for number, size in enumerate(sizes):
+            pieces.append(b"%d" % (number % 10) * size)
+            _gather(pieces)
+            assert len(pieces) <= bound + sum(sizes) // bound
+    assert b"".join(pieces) == b"".join(b"%d" % (number % 10) * size for number, size in enumerate(sizes))
 
 
 # -- rooms that come and go ----------------------------------------------------------------------------------

@@ -64,5 +64,6 @@ class HubSettings(LinkSettings):
         if not self.listen:
             return f"listen is empty; expected at least one endpoint such as tcp:{DEFAULT_PORT}"
         if len(self.interconnect) > INTERCONNECTIONS:
-            return f"interconnect names {len(self.interconnect)} hubs; at most {INTERCONNECTIONS} can be linked to"
+            named = len(self.interconnect)
+            return f"interconnect names {named} hubs; at most {INTERCONNECTIONS} can be linked to"
         return super().conflict()
