@@ -51,6 +51,11 @@ class HubSettings(LinkSettings):
         integer(1, 10**7),
         "how many rooms one link may want; another hub that wants more gets all",
     )
+    subscription_limit: int = option(
+        1_000_000,
+        integer(1, 10**8),
+        "how many rooms all links together may want, each counted once for each link that wants it",
+    )
     hold_time: float = option(30.0, seconds(0), "how long events wait while no repeater is connected")
     hold_bytes: int = option(2**20, size(0), "how much may wait while no repeater is connected")
 

@@ -88,6 +88,8 @@ class HubRoutes(Generic[L]):
         self._cache_bound = cache_bound
         self._links_bound = links_bound
         self._space = _Space(links_bound)
+        self.wants = 0
+        """How many rooms all links want, each counted once for each link."""
         self._kinds: dict[L, str] = {}
         self._rooms_of: dict[L, dict[bytes, None]] = {}
         self._by_room: dict[str, dict[bytes, dict[L, None]]] = {MESSENGER: {}, HUB: {}}
@@ -154,6 +156,7 @@ class HubRoutes(Generic[L]):
         table = self._by_room[kind]
         new = [room for room in dict.fromkeys(rooms) if room not in mine]
         mine.update(dict.fromkeys(new))
+        self.wants += len(new)
         began: list[bytes] = []
         for room in new:
             links = table.get(room)
@@ -179,6 +182,7 @@ class HubRoutes(Generic[L]):
             old = [room for room in dict.fromkeys(rooms) if room in mine]
             for room in old:
                 del mine[room]
+        self.wants -= len(old)
         ended: list[bytes] = []
         for room in old:
             links = table[room]
