@@ -62,7 +62,7 @@ def test_a_configuration_with_too_many_hubs_is_refused() -> None:
     )
 
 
-# -- what is told to those who do not read ---------------------------------------------------------------------
+# -- what is told to those who do not read ------------------------------------------------------------------
 
 
 def test_control_messages_count_among_what_waits_for_all_links_and_cost_who_does_not_read_them() -> None:
