@@ -55,8 +55,8 @@ class FakeLink:
 class Floor:
     """A hub, a clock, and links that come when they are named."""
 
-    def __init__(self, **options: object) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None, **options: object) -> None:
+        self.clock = clock or Clock()
         self.lines = Lines()
         self.hub = Hub("mm", self.clock, log=Logger(namespace="ces.test", observer=self.lines), **options)
 

@@ -246,6 +246,67 @@ def test_a_path_that_is_not_utf_8_or_a_method_that_is_not_ascii_is_refused(conne
     assert got.code == 400
 
 
+class Narrow(StringTransport):
+    """A transport that asks its producer to pause when more is written than has been read, as TCP's do."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.producer is not None and len(self.value()) > 2**16 and not self.paused:
+            self.paused = True
+            self.producer.pauseProducing()
+
+    paused = False
+
+    def read_all(self) -> int:
+        size = len(self.value())
+        self.clear()
+        self.paused = False
+        self.producer.resumeProducing()
+        return size
+
+
+@pytest.fixture
+def narrow(connection):
+    connection.channel = connection.site.buildProtocol(None)
+    connection.transport = Narrow()
+    connection.transport.abortConnection = connection.transport.loseConnection
+    connection.channel.makeConnection(connection.transport)
+    return connection
+
+
+BIG = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + 100_000 * b"x"
+
+
+def test_who_does_not_read_answers_is_read_no_further_until_it_does(narrow):
+    narrow.site.body_limit = 100_000
+    for _ in range(3):
+        narrow.channel.dataReceived(BIG)
+        assert narrow.transport.producerState == "paused"
+        assert narrow.transport.value().startswith(b"HTTP/1.1 200 ")
+        assert 100_000 < narrow.transport.read_all() < 101_000
+        assert narrow.transport.producerState == "producing"
+    assert not narrow.transport.disconnecting
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_requests_behind_an_answer_that_is_not_read_get_none(narrow, at_once):
+    narrow.site.body_limit = 100_000
+    if at_once:
+        narrow.channel.dataReceived(3 * BIG)
+    else:  # they come while the answer is made
+        narrow.channel.dataReceived(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        narrow.channel.dataReceived(3 * BIG)
+        narrow.slow.callback(100_000 * b"x")
+    assert narrow.transport.value().count(b"HTTP/1.1 200 ") == 1
+    assert narrow.transport.disconnecting
+
+
+def test_requests_that_come_together_and_whose_answers_are_read_get_them_all(narrow):
+    narrow.channel.dataReceived(100 * b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert narrow.transport.value().count(b"HTTP/1.1 200 ") == 100
+    assert not narrow.transport.disconnecting
+
+
 def test_a_connection_that_is_silent_is_closed_after_the_timeout(connection):
     connection.feed(b"GET /status HTTP/1.1\r\nHo")
     connection.clock.advance(9.9)

@@ -190,6 +190,21 @@ def test_answers_are_remembered_within_a_bound() -> None:
         assert len(repeater._cache) <= 10
 
 
+def test_the_answers_that_are_remembered_hold_so_many_links_and_no_more() -> None:
+    routes: HubRoutes[int] = HubRoutes(links_bound=1000)
+    for link in range(50):
+        routes.join(link, MESSENGER)
+        routes.subscribe(link, [b"*", *[b"%d" % number for number in range(link)]])
+    for number in range(50):
+        for link in range(50):
+            room, kind = b"%d" % number, (MESSENGER, HUB)[link % 2]
+            assert set(routes.destinations(room, kind, link).links) == set(range(50)) - {link}
+            groups = [group for cache in routes._cache.values() for group in cache.values()]
+            kept = {id(group): group for group in groups}.values()
+            held = sum(len(g.links) + sum(len(w.links) for w in g._without.values()) for g in kept)
+            assert held <= 1000 + 50
+
+
 def test_backlogged_repeaters_are_used_when_there_is_no_other() -> None:
     routes: HubRoutes[str] = HubRoutes()
     assert routes.next_repeater(lambda link: True) is None

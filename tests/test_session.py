@@ -215,6 +215,19 @@ def test_a_gap_with_nothing_behind_it_is_announced_and_after_a_cut_announced_aga
     assert texts(session.take(1000)[1]) == [b'{"n":2}']
 
 
+def test_gaps_with_nothing_behind_them_are_kept_as_one() -> None:
+    session = sent(run(1), limit=40)
+    for _ in range(100):
+        session.outbox.pending.append(run(*range(10, 20)))
+        session.outbox.settle()
+        assert session.take(1000) == (10, [])
+    assert len(session._kept) == 2
+    session.resume(1)
+    assert session.take(1000) == (1000, [])
+    session.acknowledge(1)
+    assert not session._kept
+
+
 def test_without_an_id_nothing_is_kept() -> None:
     session = Session(Outbox(1000))
     session.outbox.pending.append(run(1, 2))

@@ -19,7 +19,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from ces.hub.hub import Hub
-from ces.hub.interconnect import Interconnections, IsItself, Unreachable, hub_address
+from ces.hub.interconnect import Interconnections, IsItself, TooMany, Unreachable, hub_address
 from ces.link.server import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
@@ -88,11 +88,13 @@ class HubApi:
             target = hub_address(address)
         except AddressError as error:
             return text(request, 400, f"{error}.")
-        if (request.args.get(b"retry") or [b"false"])[0].lower() in (b"true", b"1"):
-            self._interconnections.keep(target)
-            return text(request, 202, f"trying to reach {target.url()} until it answers")
         try:
+            if (request.args.get(b"retry") or [b"false"])[0].lower() in (b"true", b"1"):
+                self._interconnections.keep(target)
+                return text(request, 202, f"trying to reach {target.url()} until it answers")
             await self._interconnections.connect(target)
+        except TooMany as error:
+            return text(request, 503, f"{error}.")
         except IsItself as error:
             return text(request, 409, f"{error}.")
         except Unreachable as error:

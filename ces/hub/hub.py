@@ -38,6 +38,9 @@ WITHDRAWN_ROOMS = 10_000
 """At most so many rooms are remembered of those that another hub was told are wanted no more. If a link to
 it is cut, a room beyond them may go on to be sent to this hub, which has no use for it."""
 
+CHANGED_ROOMS = 100_000
+"""At most so many changed rooms are still to be told; what is beyond is told at once, whatever that takes."""
+
 NOT_ALLOWED = 4403
 
 SELF = "this hub and that one are the same: it would talk to itself"
@@ -50,6 +53,7 @@ class Hub(Owner):
     :param in_room: do not pass events from repeaters on to hubs.
     :param spare: which records outlive others when too much waits for a link.
     :param room_limit: so many rooms one link may want.
+    :param subscription_limit: so many all links together may, each counted once for each link.
     :param held: what waits while no repeater is connected.
     """
 
@@ -63,6 +67,7 @@ class Hub(Owner):
         log: Logger | None = None,
         spare: Spare | None = None,
         room_limit: int = 100_000,
+        subscription_limit: int = 1_000_000,
     ) -> None:
         self.node = node
         self.log = log or Logger(namespace="ces.hub")
@@ -78,8 +83,11 @@ class Hub(Owner):
         """Told the node of another hub when the link to it has gone."""
         self._clock = clock
         self._rooms = room_limit
+        self._subscriptions = subscription_limit
         self._expiry: IDelayedCall | None = None
         self._changed: dict[bytes, None] = {}
+        self._whole: dict[Link, None] = {}
+        """Hubs that get every room, asked for or not, since they want more than is remembered of them."""
         self._withdrawn: dict[Link, dict[bytes, None]] = {}
         """Rooms that a hub was told are wanted no more; on a link that was cut it may not have heard it."""
 
@@ -145,6 +153,8 @@ class Hub(Owner):
     def resumed(self, old: Link, new: Link, fresh: bool) -> None:
         """A link that was cut is back."""
         withdrawn = self._withdrawn.pop(old, {})
+        whole = old in self._whole
+        self._whole.pop(old, None)
         if fresh:
             self._change(self.routes.leave(old))
             self.joined(new)
@@ -152,6 +162,8 @@ class Hub(Owner):
         self.routes.replace(old, new)
         self.side.limited.info(f"{new.kind} resumed", "{link} is back", link=new.name)
         self._withdrawn[new] = withdrawn
+        if whole:
+            self._whole[new] = None
         self._announce([new], [room for room in withdrawn if not self.routes.is_wanted(room)], create=False)
         self._announce_to(new)
         self._hand_out(new)
@@ -164,6 +176,7 @@ class Hub(Owner):
     def left(self, link: Link, reason: str) -> None:
         """A link went; what it could not send goes to whoever takes its place, or is counted as lost."""
         self._withdrawn.pop(link, None)
+        self._whole.pop(link, None)
         self._change(self.routes.leave(link))
         self.side.limited.info(f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=reason)
         self.sent_records += link.outbox.taken
@@ -203,24 +216,38 @@ class Hub(Owner):
         rooms = [room.encode() for room in change.rooms]
         if change.create:
             self._change(self.routes.subscribe(link, self._within(link, rooms)))
-        else:
-            self._change(self.routes.unsubscribe(link, rooms or None))
+            return
+        if not rooms:
+            self._whole.pop(link, None)
+        elif link in self._whole:
+            rooms = [room for room in rooms if room != EVERY_ROOM]
+            if not rooms:
+                return
+        self._change(self.routes.unsubscribe(link, rooms or None))
 
     def _within(self, link: Link, rooms: list[bytes]) -> list[bytes]:
         """As many of the rooms as the link may have. A hub that wants more gets every room instead: what is
         too much for it is not lost.
         """
         mine = self.routes.rooms(link)
-        if len(mine) + len(rooms) <= self._rooms or (EVERY_ROOM in mine and link.kind == HUB):
+        one, every = self._rooms - len(mine), self._subscriptions - self.routes.wants
+        free = max(0, min(one, every))
+        if len(rooms) <= free:
             return rooms
         new = [room for room in dict.fromkeys(rooms) if room not in mine]
-        free = self._rooms - len(mine)
         if len(new) <= free:
             return new
         if link.kind == HUB:
-            self.side.refuse("rooms", f"more than {self._rooms} rooms for {link.name}: it gets every room")
+            if link in self._whole:
+                return []
+            self._whole[link] = None
+            limit = f"{self._rooms} rooms" if one <= every else f"{self._subscriptions} rooms in all"
+            self.side.refuse("rooms", f"more than {limit} for {link.name}: it gets every room")
             return [EVERY_ROOM]
-        reason = f"{len(new) - free} rooms beyond {self._rooms}, the most for one link"
+        limit = f"{self._rooms}, the most for one link"
+        if every < one:
+            limit = f"{self._subscriptions}, the most for all links together"
+        reason = f"{len(new) - free} rooms beyond {limit}"
         self.side.refuse("rooms", f"{reason}, for {link.name}")
         if link.dialect == CES2:
             link.tell(Error(code=NOT_ALLOWED, reason=reason))
@@ -232,13 +259,18 @@ class Hub(Owner):
         if changed and not self._changed:
             self._clock.callLater(0, self._announce_changes)
         self._changed.update(changed)
+        while len(self._changed) > CHANGED_ROOMS:
+            self._announce_some()
 
     def _announce_changes(self) -> None:
+        self._announce_some()
+        if self._changed:
+            self._clock.callLater(0, self._announce_changes)
+
+    def _announce_some(self) -> None:
         rooms = list(itertools.islice(self._changed, ANNOUNCED_PER_TURN))
         for room in rooms:
             del self._changed[room]
-        if self._changed:
-            self._clock.callLater(0, self._announce_changes)
         hubs = [link for link in self.routes.links(HUB) if link.dialect == CES2]
         if hubs:
             wanted = self.routes.is_wanted

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from ces.hub.hub import SELF, Hub
+from ces.hub.settings import INTERCONNECTIONS
 from ces.link.protocol import NORMAL, REPLACED
 from ces.link.reconnect import UP, Dialler
 from ces.model.address import Address, parse_address
@@ -35,6 +36,10 @@ def hub_address(text: str) -> Address:
     :raises ces.model.address.AddressError: when it is none.
     """
     return parse_address(text, 7100, strip=PATH)
+
+
+class TooMany(Exception):
+    """No more addresses can be linked to; the text says how many there are."""
 
 
 class Interconnection:
@@ -82,9 +87,14 @@ class Interconnection:
             result.callback(None)
             return result
         self._waiting.append(result)
-        self._idle = ""
-        self.dialler.dial()
+        self.dial()
         return result
+
+    def dial(self) -> None:
+        """Dial now, unless there is a link."""
+        if not self.good:
+            self._idle = ""
+            self.dialler.dial()
 
     def hub_gone(self, node: str) -> None:
         """The link to hub `node` has gone: if it covered this one, dial."""
@@ -165,10 +175,13 @@ class Interconnections:
         hub.hub_gone = self._hub_gone
 
     def keep(self, address: Address) -> None:
-        """Keep a link to the hub at `address` up for ever."""
+        """Keep a link to the hub at `address` up for ever.
+
+        :raises TooMany: when `INTERCONNECTIONS` others are linked to.
+        """
         interconnection = self._open(address)
         interconnection.keep = True
-        interconnection.connected().addErrback(lambda failure: failure.trap(Unreachable) and None)
+        interconnection.dial()
 
     async def connect(self, address: Address) -> None:
         """Return once there is a link to the hub at `address`, and keep it from then on.
@@ -176,6 +189,7 @@ class Interconnections:
         When it fails or is cancelled, nothing is kept, unless it had been before or another waits for it.
 
         :raises Unreachable: when this dial failed.
+        :raises TooMany: when `INTERCONNECTIONS` others are linked to.
         """
         interconnection = self._open(address)
         try:
@@ -224,6 +238,10 @@ class Interconnections:
     def _open(self, address: Address) -> Interconnection:
         interconnection = self._by_address.get(address)
         if interconnection is None:
+            if len(self._by_address) >= INTERCONNECTIONS:
+                why = f"{INTERCONNECTIONS} interconnections, the most that are kept"
+                self._hub.side.refuse("interconnections", why)
+                raise TooMany(f"There are {why}: end one with DELETE before you make another")
             interconnection = Interconnection(self._hub, address, self._reactor, keep=False)
             self._by_address[address] = interconnection
         return interconnection

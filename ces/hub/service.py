@@ -62,6 +62,7 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
         log=log,
         spare=spare_tags(settings.keep_tags),
         room_limit=settings.room_limit,
+        subscription_limit=settings.subscription_limit,
     )
     interconnections = Interconnections(hub, reactor)
     api = HubApi(hub, interconnections, reactor, levels, settings.json_depth)

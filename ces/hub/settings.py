@@ -10,6 +10,9 @@ from ces.model.values import address, any_value_is_true, flag, integer, plain, s
 
 DEFAULT_PORT = 7100
 
+INTERCONNECTIONS = 1000
+"""So many other hubs may be linked to, or be dialled, at a time."""
+
 
 @dataclass(frozen=True)
 class HubSettings(LinkSettings):
@@ -48,6 +51,11 @@ class HubSettings(LinkSettings):
         integer(1, 10**7),
         "how many rooms one link may want; another hub that wants more gets all",
     )
+    subscription_limit: int = option(
+        1_000_000,
+        integer(1, 10**8),
+        "how many rooms all links together may want, each counted once for each link that wants it",
+    )
     hold_time: float = option(30.0, seconds(0), "how long events wait while no repeater is connected")
     hold_bytes: int = option(2**20, size(0), "how much may wait while no repeater is connected")
 
@@ -60,4 +68,7 @@ class HubSettings(LinkSettings):
             )
         if not self.listen:
             return f"listen is empty; expected at least one endpoint such as tcp:{DEFAULT_PORT}"
+        if len(self.interconnect) > INTERCONNECTIONS:
+            named = len(self.interconnect)
+            return f"interconnect names {named} hubs; at most {INTERCONNECTIONS} can be linked to"
         return super().conflict()

@@ -64,6 +64,9 @@ ACK_FRAME = 40
 FRAMES = 1000
 """A message may come in so many frames: Autobahn keeps a list of them, the empty ones included."""
 
+PIECES = 1000
+"""What comes of a message in pieces is joined so many at a time: each takes up 40 bytes beside its own."""
+
 RATE_SECONDS = 10
 """So many seconds' worth of what a link may send a second may come at once."""
 
@@ -74,6 +77,12 @@ RATED = (MESSENGER, "outside")
 
 _STILL_HEARD = (NORMAL, GOING_AWAY, REPLACED)
 """After closing with one of these, what the other side had sent before it knew is still taken."""
+
+
+def _gather(pieces: list[bytes]) -> None:
+    """Join the last `PIECES` when the first of them is small: no byte is copied twice for it."""
+    if len(pieces) >= PIECES and len(pieces[-PIECES]) < PIECES:
+        pieces[-PIECES:] = [b"".join(pieces[-PIECES:])]
 
 
 class _Mute:
@@ -302,6 +311,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self._missing -= len(data)
             self._parts.append(data)
             if self._missing > 0:
+                _gather(self._parts)
                 return
             self._missing = 0
             self.data = b"".join(self._parts)
@@ -420,6 +430,14 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         super().onMessageFrameBegin(length)
         if self._frames > FRAMES and not self.failedByMe:
             self._max_message_size_exceeded(self._frames, FRAMES, f"a message of more than {FRAMES} frames")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        super().onMessageFrameData(payload)
+        _gather(self.frame_data)
+
+    def onMessageFrame(self, payload: Any) -> None:  # a list of pieces, whatever Autobahn declares
+        payload[:] = [b"".join(payload)]
+        super().onMessageFrame(payload)
 
     def _carry(self) -> None:
         """The link has carried a record for the first time, in or out."""
@@ -580,8 +598,12 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             return
         text = write_control(message)
         if self.blocked:
+            tally = self.factory.side.tally
             self._unread += len(text)
-            if self._unread > self.limits.outbox:
+            tally.bytes += len(text)
+            if tally.bytes > self.limits.total:
+                self.factory.side.relieve()
+            if self._unread > self.limits.outbox or tally.bytes > self.limits.total:
                 self._void = True
                 self._drop("it reads too slowly: its control messages fill its buffer")
                 return
@@ -594,7 +616,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self.blocked = False
         if self._stuck is not None:
             self._stuck = self.factory.side.keepalive.seconds()
-        self._unread = 0
+        self._read()
         if self._pinged is not None and self.state == self.STATE_OPEN:
             pinged, self._pinged = self._pinged, None
             self.sendPong(pinged)
@@ -604,6 +626,11 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def stopProducing(self) -> None:
         self.blocked = True
+
+    def _read(self) -> None:
+        """What was sent while the transport was full waits no more."""
+        self.factory.side.tally.bytes -= self._unread
+        self._unread = 0
 
     # -- deadlines and the end -------------------------------------------------------------------------------
 
@@ -761,6 +788,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         side: Side = self.factory.side
         side.went(self)
+        self._read()
         self._missing, self._parts = 0, []
         opening = self.state == self.STATE_CONNECTING
         super().connectionLost(reason)

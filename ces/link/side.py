@@ -23,9 +23,9 @@ from ces.ops.logging import Limited
 GOODBYE = 2.0
 """So many seconds links have to close when their side goes away and what could be sent has been sent."""
 
-REFUSED = ("links", "address", "rate", "rooms", "http")
+REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections")
 """What is refused for being too much: links in all or of one address, records or bytes a second, rooms, HTTP
-connections."""
+connections, addresses of other hubs."""
 
 DRAIN_STEP = 0.05
 """Seconds between two looks at whether all has been sent."""

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -48,6 +49,10 @@ BUFFER: Final = 8 * 1024 * 1024
 
 ROOMS_AT_A_TIME: Final = 1000
 """At most so many rooms in one subscription change: 256 kB, far below any message limit."""
+
+WITHDRAWN_ROOMS: Final = 10_000
+"""At most so many rooms are remembered of those that the hub was told are wanted no more. If the link is cut
+before it has heard so, a room beyond them may go on to be sent to this messenger."""
 
 S = TypeVar("S", bound=Callable[["State"], object])
 
@@ -260,6 +265,8 @@ class Messenger(Dialler):
             del self._rooms[room]
         if self.session.id:
             self._unwanted.update(dict.fromkeys(old))
+            for room in list(islice(self._unwanted, max(0, len(self._unwanted) - WITHDRAWN_ROOMS))):
+                del self._unwanted[room]
         self._announce(old, create=False)
 
     def _announce(self, rooms: list[str], create: bool) -> None:

@@ -5,7 +5,8 @@ Owns who is connected, who wants which room and whose turn it is among the repea
 hashable values.
 
 Answers are cached per source kind and room, so that routing a run is one dict look-up; a change of one room
-forgets that room's answers, a change that concerns every room forgets all.
+forgets that room's answers, a change that concerns every room forgets all. The cache is bounded in rooms and
+in the links that its answers hold.
 """
 
 from __future__ import annotations
@@ -17,10 +18,22 @@ from ces.model.wire import EVERY_ROOM
 
 HUB, MESSENGER, REPEATER = KINDS = ("hub", "messenger", "repeater")
 
+LINKS_BOUND = 1_000_000
+"""The answers that are kept hold about so many links together, each in some 50 bytes."""
+
 WITHOUT_BOUND = 1024
 """A group remembers itself without one link or another as long as these hold no more links together."""
 
 L = TypeVar("L")
+
+
+class _Space:
+    """How many more links the answers of one table may hold."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
 
 
 class Group(Generic[L]):
@@ -30,10 +43,12 @@ class Group(Generic[L]):
     repeater: whether one repeater gets it too (`HubRoutes.next_repeater` says which).
     """
 
-    __slots__ = ("_members", "_without", "links", "repeater")
+    __slots__ = ("_members", "_space", "_without", "links", "repeater")
 
-    def __init__(self, links: tuple[L, ...], repeater: bool) -> None:
+    def __init__(self, links: tuple[L, ...], repeater: bool, space: _Space) -> None:
         self.links = links
+        self._space = space
+        space.left -= len(links)
         self.repeater = repeater
         self._members = frozenset(links)
         self._without: dict[L, Group[L]] = {}
@@ -50,8 +65,11 @@ class Group(Generic[L]):
         if less is None:
             if len(self._without) * len(self.links) >= WITHOUT_BOUND:
                 self._without.clear()
-            less = Group(tuple(link for link in self.links if link is not source), self.repeater)
-            self._without[source] = less
+            full = self._space.left <= 0
+            links = tuple(link for link in self.links if link is not source)
+            less = Group(links, self.repeater, self._space)
+            if not full:  # if it is, the next room that is new makes room
+                self._without[source] = less
         return less
 
 
@@ -60,11 +78,18 @@ class HubRoutes(Generic[L]):
 
     :param in_room: whether this is an in-room hub, which does not pass events from repeaters on to hubs.
     :param cache_bound: how many rooms' answers are kept per source kind.
+    :param links_bound: about how many links those answers hold together.
     """
 
-    def __init__(self, in_room: bool = False, cache_bound: int = 65536) -> None:
+    def __init__(
+        self, in_room: bool = False, cache_bound: int = 65536, links_bound: int = LINKS_BOUND
+    ) -> None:
         self._in_room = in_room
         self._cache_bound = cache_bound
+        self._links_bound = links_bound
+        self._space = _Space(links_bound)
+        self.wants = 0
+        """How many rooms all links want, each counted once for each link."""
         self._kinds: dict[L, str] = {}
         self._rooms_of: dict[L, dict[bytes, None]] = {}
         self._by_room: dict[str, dict[bytes, dict[L, None]]] = {MESSENGER: {}, HUB: {}}
@@ -131,6 +156,7 @@ class HubRoutes(Generic[L]):
         table = self._by_room[kind]
         new = [room for room in dict.fromkeys(rooms) if room not in mine]
         mine.update(dict.fromkeys(new))
+        self.wants += len(new)
         began: list[bytes] = []
         for room in new:
             links = table.get(room)
@@ -156,6 +182,7 @@ class HubRoutes(Generic[L]):
             old = [room for room in dict.fromkeys(rooms) if room in mine]
             for room in old:
                 del mine[room]
+        self.wants -= len(old)
         ended: list[bytes] = []
         for room in old:
             links = table[room]
@@ -183,6 +210,10 @@ class HubRoutes(Generic[L]):
         if group is None:
             if len(cache) >= self._cache_bound:
                 cache.clear()
+            if self._space.left <= 0:
+                for every in self._cache.values():
+                    every.clear()
+                self._space.left = self._links_bound
             group = cache[room] = self._find(room, source_kind)
         return group.without(source)
 
@@ -197,7 +228,7 @@ class HubRoutes(Generic[L]):
         for kind in kinds:
             for wanted in (room, EVERY_ROOM):
                 links.update(self._by_room[kind].get(wanted, {}))
-        return Group(tuple(links), repeater=source_kind == MESSENGER)
+        return Group(tuple(links), source_kind == MESSENGER, self._space)
 
     def next_repeater(self, backlogged: Callable[[L], bool]) -> L | None:
         """The repeater whose turn it is, over backlogged ones while there is another; None without any."""

@@ -117,7 +117,12 @@ class Session:
         elif records or gap:
             outbox.reserved += size
             outbox.tally.bytes += size
-            self._kept.append((self.sent, batch))
+            last = self._kept[-1] if self._kept else None
+            if not records and last is not None and last[0] == self.sent and not last[1][3]:
+                # Gaps with nothing behind them: nothing else would bound their number.
+                self._kept[-1] = (self.sent, (0, 0, last[1][2] + gap, []))
+            else:
+                self._kept.append((self.sent, batch))
         return gap, runs
 
     def acknowledge(self, number: int) -> None:

@@ -172,8 +172,17 @@ class BoundedChannel(HTTPChannel):
         if self in self.site.channels:
             super().dataReceived(data)
 
+    def pauseProducing(self) -> None:
+        """An answer is not read: read no more requests, as Twisted does when it is not written at once."""
+        super().pauseProducing()
+        self._networkProducer.pauseProducing()
+
     def requestDone(self, request: Request) -> None:
-        """The next request has its own time."""
+        """The next request has its own time. If it has come already and this answer is not read, it gets
+        none: Twisted would answer all that one read brought, thousands, whatever waits to be written.
+        """
+        if self._waitingForTransport and (self._buffer or any(self._dataBuffer)):
+            self.persistent = False
         super().requestDone(request)
         if self._deadline is not None and self._deadline.active():
             self._deadline.reset(REQUEST_TIMEOUT)
