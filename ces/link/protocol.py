@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ces.link.direct import direct_write, release
+from ces.link.tls import why_lost
 from ces.link.turn import Memo
 from ces.model import frames, wire
 from ces.model.bucket import Bucket
@@ -758,7 +759,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         super().connectionLost(reason)
         if not self.ended:
             how = "ended during the opening handshake" if opening else "was cut"
-            self.ended = f"the connection {how}: {reason.getErrorMessage().rstrip('.')}"
+            self.ended = f"the connection {how}: {why_lost(self.transport, reason)}"
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
