@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,3 +48,16 @@ def make_certificate(folder: Path, host: str = "localhost", days: int = 1) -> tu
 def endpoint(certificate: str, key: str, port: int = 0) -> str:
     """The description of a server endpoint on this host that shows the certificate."""
     return f"ssl:{port}:interface=127.0.0.1:certKey={certificate}:privateKey={key}"
+
+
+@contextmanager
+def trusted(certificate: str) -> Iterator[None]:
+    """Whoever dials in this context trusts the certificates in this file, and no others."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = certificate
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
