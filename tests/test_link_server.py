@@ -135,6 +135,12 @@ async def test_records_travel_both_ways(served: Served, dialect: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_nothing_waits_for_the_kernel_to_acknowledge_what_went_before(served: Served) -> None:
+    for link in await served.dial():
+        assert link.transport.getTcpNoDelay()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_closed_link_ends_on_both_sides(served: Served) -> None:
     link, peer = await served.dial()
     await served.diallers[0].stop()

@@ -117,6 +117,19 @@ def test_a_link_that_stands_still_holds_up_nobody_longer_than_a_second_and_nobod
     floor.pass_time(0.1)
 
 
+def test_a_link_that_stood_still_before_it_was_full_holds_up_the_shorter(floor: Floor) -> None:
+    dead, writer = floor.member("A"), floor.member()
+    dead.link.pauseProducing()
+    writer.send("A", 1)
+    floor.pass_time(0.6)
+    writer.fill("A")
+    assert not writer.is_read
+    floor.pass_time(0.3)
+    assert not writer.is_read
+    floor.pass_time(0.2)
+    assert writer.is_read, "it has taken nothing for a second"
+
+
 def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) -> None:
     slow, writer = floor.member("A"), floor.member()
     slow.link.pauseProducing()

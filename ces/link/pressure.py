@@ -33,6 +33,11 @@ STEP = 0.05
 """Seconds between two looks at links that are full."""
 
 
+def _taken(link: Link) -> tuple[int, ...]:
+    """What changes when a link takes something."""
+    return unsent(link.transport), link.session.acknowledged, link.outbox.taken
+
+
 class _Full:
     """What is known of a full link: since when it has been so, when it last took something, who is held for
     it.
@@ -40,10 +45,10 @@ class _Full:
 
     __slots__ = ("feeders", "moved", "seen", "since")
 
-    def __init__(self, now: float, moved: float) -> None:
+    def __init__(self, link: Link, now: float, moved: float) -> None:
         self.since = now
         self.moved = moved
-        self.seen: tuple[int, ...] = ()
+        self.seen = _taken(link)
         self.feeders: dict[Link, None] = {}
 
 
@@ -72,7 +77,7 @@ class Pressure:
         if not self._patience or now - stuck >= STILL:
             self._spent[link] = None
         else:
-            self.full[link] = _Full(now, stuck)
+            self.full[link] = _Full(link, now, stuck)
         if link in self.held:
             self._hold()
         if self._look is None:
@@ -98,7 +103,7 @@ class Pressure:
     def _sweep(self) -> None:
         now = self._clock.seconds()
         for link, state in list(self.full.items()):
-            seen = (unsent(link.transport), link.session.acknowledged, link.outbox.taken)
+            seen = _taken(link)
             if seen != state.seen:
                 state.seen, state.moved = seen, now
             if DRAINED * link.outbox.bytes <= link.outbox.limit:

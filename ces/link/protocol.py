@@ -10,8 +10,9 @@ A link owns its outbox, its deadlines and its close; it does not know rooms, rou
             serving:  open -> hello received -> admitted -> hello sent -> joined
 
 What Autobahn does is bent in these places, each for the reason beside it: `log` (its texts hold what an
-attacker sent, at any rate), `consumeData` (the fast way), the close and handshake timers (they sit on the
-global reactor: the sweep of `ces.link.keepalive` has the deadlines).
+attacker sent, at any rate), `tcpNoDelay` (it means to set it, and does not), `consumeData` (the fast way),
+the close and handshake timers (they sit on the global reactor: the sweep of `ces.link.keepalive` has the
+deadlines).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ces.link.direct import direct_write, release
+from ces.link.tls import why_lost
 from ces.link.turn import Memo
 from ces.model import frames, wire
 from ces.model.bucket import Bucket
@@ -107,6 +109,9 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     serving: ClassVar[bool]
     log: Any = _Mute()
+    tcpNoDelay = True
+    """Autobahn asks for it before it has it from the factory, and hides that this fails: small events would
+    wait up to 40 ms for the kernel's acknowledgement of what went before."""
 
     # Autobahn's, whose own declarations do not agree with each other or say too little.
     factory: Any
@@ -794,7 +799,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         super().connectionLost(reason)
         if not self.ended:
             how = "ended during the opening handshake" if opening else "was cut"
-            self.ended = f"the connection {how}: {reason.getErrorMessage().rstrip('.')}"
+            self.ended = f"the connection {how}: {why_lost(self.transport, reason)}"
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
