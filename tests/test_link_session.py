@@ -238,7 +238,7 @@ def test_a_new_link_takes_over_from_one_that_is_not_known_to_be_dead() -> None:
 
 
 def test_a_hello_that_was_long_on_its_way_costs_the_session_nothing() -> None:
-    """It was said on a connection that who dialled has long given up, and comes after that of the next one."""
+    """It was said on a connection that was given up long ago, and comes after that of the next one."""
     bench = Bench()
     session = bench.near.session
     late = json.dumps({"hello": {"node": "here", "session": session.id, "received": 0}})

@@ -12,6 +12,7 @@ from ces.model.wire import CES1, CES2, Run
 from ces.repeater.target import TargetLimits
 from tests.links import record, run
 from tests.repeaters import Bench
+from tests.test_repeater_http import Client
 
 CP1, CP2 = "ws://cp1:7101", "ws://cp2:7101"
 ROUTES = {"A": (CP1,), "B": (CP2,), "C": (CP1, CP2)}
@@ -249,3 +250,17 @@ def test_to_stop_ends_links_dials_and_counts_what_waits() -> None:
     assert bench.network.getDelayedCalls() == []
     assert bench.target(CP2)["dropped"] == 2
     assert any("2 records for ws://cp2:7101 were dropped: the repeater stops" in line for line in bench.lines)
+
+
+def test_events_for_an_http_target_that_is_gone_expire_though_nothing_else_comes() -> None:
+    client = Client()
+    bench = Bench({"A": ("http://collector:80/event",)}, targets=TargetLimits(patience=5.0), client=client)
+    bench.hub_up()
+    bench.network.pass_time(3)
+    bench.from_hub(run("A", "1", "2", "3", "4"))
+    for _ in range(8):
+        while client.asked:
+            client.fail()
+        bench.network.pass_time(1)
+    assert (bench.undelivered.records, bench.repeater.pool.waiting) == (4, 0)
+    bench.stop()

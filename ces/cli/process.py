@@ -23,7 +23,7 @@ from ces.cli.running import Reactor
 
 __all__ = ["Role", "child_environment"]
 
-_PATIENCE: Final = 5.0  # seconds between SIGTERM and SIGKILL
+_PATIENCE: Final = 10.0  # seconds between SIGTERM and SIGKILL; a hub may drain for 7
 _TAIL: Final = 2000  # bytes of the log that may explain an end
 # The parent's settings are not for its children: the demonstration brings its own.
 _SETTINGS: Final = ("ROOM_SYSTEM", "SYSTEM_ID", "HUB_ADDRESS", "CENTRAL_REPEATER_ADDRESSES")

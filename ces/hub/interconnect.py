@@ -130,9 +130,7 @@ class Interconnection:
         if last is not None and last.refusal == SELF:
             self._idle = ITSELF
         elif (
-            last is not None
-            and (last.refusal or last.close_code == REPLACED)
-            and self._hub.superseded(last)
+            last is not None and (last.refusal or last.close_code == REPLACED) and self._hub.superseded(last)
         ):
             self._idle = COVERED
             self.keep = True

@@ -35,7 +35,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succe
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
@@ -115,6 +115,11 @@ class HttpTarget(Target):
 
     @property
     def holds(self) -> bool:
+        # What is under way comes back when it fails, and nobody else would say so.
+        return bool(self._queued or self._unanswered)
+
+    @property
+    def _queued(self) -> bool:
         return bool(self._fresh or self._again)
 
     def put(self, run: Run) -> None:
@@ -124,7 +129,7 @@ class HttpTarget(Target):
             self._bytes += len(event)
             self._fresh.append(_Waiting(self._number, deadline, run.room, event))
         lost = []
-        while self._bytes > self.limits.buffer and self.holds:
+        while self._bytes > self.limits.buffer and self._queued:
             # What has been tried came before what has not.
             item = (self._again or self._fresh).popleft()
             self._bytes -= len(item.body)
@@ -166,7 +171,7 @@ class HttpTarget(Target):
 
     def _start(self) -> None:
         """Begin as many requests as may be under way."""
-        while self.holds and self._pause is None and not self._stopped:
+        while self._queued and self._pause is None and not self._stopped:
             if len(self._requests) >= (1 if self._failing else self.limits.http_parallel):
                 return
             item = (self._fresh or self._again).popleft()
@@ -307,6 +312,12 @@ class Body:
         """Nothing is left to stop."""
 
 
+class _Quiet(_HTTP11ClientFactory):
+    """Does not log each connection."""
+
+    noisy = False
+
+
 class HttpClient:
     """The connections to all HTTP targets of one repeater.
 
@@ -316,6 +327,7 @@ class HttpClient:
     def __init__(self, reactor: Any, limits: TargetLimits) -> None:
         # Twisted types its timeout as whole seconds and takes any.
         self._connections = cast(Any, HTTPConnectionPool(reactor))
+        self._connections._factory = _Quiet
         self._connections.maxPersistentPerHost = limits.http_parallel
         self._connections.cachedConnectionTimeout = limits.idle_ttl
         agent = Agent(reactor, connectTimeout=limits.http_timeout, pool=self._connections)
