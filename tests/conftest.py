@@ -23,6 +23,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from ces.model import wire
+
 # The same examples in every run; `pytest --hypothesis-profile=default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -63,6 +65,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         soak.wait()
         if soak.stdout is not None:
             soak.stdout.close()
+
+
+@pytest.fixture
+def bare_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records weigh their bytes and no more, so that bounds can be as small as the records of a test."""
+    monkeypatch.setattr(wire, "RECORD_BYTES", 0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ces.model.outbox import Outbox
 from ces.model.session import Session
 from ces.model.wire import Run
 
-LIMIT = 500
+LIMIT = 5000
 MESSAGE = 4
 """A batch goes out in messages of so many records."""
 STEPS = 120
@@ -61,7 +61,7 @@ class End:
     def flush(self, send: Callable[[Message], None]) -> None:
         """As a link writes."""
         while self.session.waits:
-            gap, runs = self.session.take(150)
+            gap, runs = self.session.take(1500)
             if gap:
                 send(("gap", gap))
             if not runs:

@@ -258,7 +258,7 @@ def test_the_status_shows_each_link_with_its_buffer(floor):
     assert [len(nexus[key]) for key in ("hubs", "messengers", "repeaters")] == [0, 2, 1]
     (shown,) = nexus["messenger-mapping"]["ITB-1"]
     assert shown["id"] == reader.name
-    assert (shown["buffer-utilization"], shown["buffer-capacity"]) == (run("ITB-1", "a").size, 10_000)
+    assert (shown["buffer-utilization"], shown["buffer-capacity"]) == (run("ITB-1", "a").weight, 10_000)
 
 
 def test_a_hub_that_stops_says_what_it_still_held(floor):

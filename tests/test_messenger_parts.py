@@ -15,6 +15,8 @@ from ces.messenger.waiting import Waiting
 from ces.model.wire import Run
 from tests.messengers import Told
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 rooms = st.sampled_from([b"", b"A", b"ITB-1108"])
 events = st.integers(0, 30).map(lambda size: b'{"k":"%b"}' % (b"x" * size))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -9,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ces.model.held import Held
 from ces.model.outbox import Outbox
 from ces.model.wire import Run
+
+pytestmark = pytest.mark.usefixtures("bare_records")
 
 LIMIT = 100
 

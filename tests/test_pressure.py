@@ -21,6 +21,8 @@ from ces.model.priority import spare_tags
 from ces.model.wire import Run
 from tests.links import UPGRADE, Lines, frame, read_frames
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 LIMIT = 64 * 1024
 
 

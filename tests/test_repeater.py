@@ -28,6 +28,8 @@ from tests.links import Lines, frame, read_frames, record, run
 from tests.network import Network
 from tests.repeaters import Api, Bench
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: rep:7101\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"

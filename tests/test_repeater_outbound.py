@@ -14,6 +14,8 @@ from tests.links import record, run
 from tests.repeaters import Bench
 from tests.test_repeater_http import Client
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 CP1, CP2 = "ws://cp1:7101", "ws://cp2:7101"
 ROUTES = {"A": (CP1,), "B": (CP2,), "C": (CP1, CP2)}
 

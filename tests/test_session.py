@@ -190,6 +190,7 @@ def test_it_resumes_twice_before_anything_was_sent_again() -> None:
     assert drained(session) == [b'{"n":3}', b'{"n":4}']
 
 
+@pytest.mark.usefixtures("bare_records")
 def test_a_gap_goes_where_it_belongs_and_goes_again_with_what_follows_it() -> None:
     session = sent(run(1), limit=100)
     session.outbox.pending += [run(*range(10, 16)), run(20)]
@@ -204,6 +205,7 @@ def test_a_gap_goes_where_it_belongs_and_goes_again_with_what_follows_it() -> No
     assert drained(session) == []
 
 
+@pytest.mark.usefixtures("bare_records")
 def test_a_gap_with_nothing_behind_it_is_announced_and_after_a_cut_announced_again() -> None:
     session = sent(run(1), limit=40)
     session.outbox.pending.append(run(*range(10, 20)))
@@ -215,6 +217,7 @@ def test_a_gap_with_nothing_behind_it_is_announced_and_after_a_cut_announced_aga
     assert texts(session.take(1000)[1]) == [b'{"n":2}']
 
 
+@pytest.mark.usefixtures("bare_records")
 def test_gaps_with_nothing_behind_them_are_kept_as_one() -> None:
     session = sent(run(1), limit=40)
     for _ in range(100):
@@ -270,6 +273,7 @@ def test_an_acknowledgement_is_due_after_so_much(records: int, size: int, due: b
     assert (session.unreported, session.report(), session.unreported) == (True, records, False)
 
 
+@pytest.mark.usefixtures("bare_records")
 def test_so_much_is_kept_and_no_more() -> None:
     session = sent(*[run(n) for n in range(5)], limit=100)
     assert session.shut

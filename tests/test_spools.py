@@ -32,6 +32,8 @@ from tests.messengers import event as typed
 from tests.messengers import record as sent
 from tests.repeaters import Api, Bench
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 KEYS = ["one", "two", "three"]
 
 

@@ -20,6 +20,8 @@ from tests.links import record, run
 from tests.repeaters import Api, Bench
 from tests.test_repeater_http import Client
 
+pytestmark = pytest.mark.usefixtures("bare_records")
+
 CP1, COLLECTOR = "ws://cp1:7101", "http://collector:80/event"
 ROUTES = {"A": (CP1,), "B": (COLLECTOR,)}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ces.model.frames import frames
+from ces.model.outbox import Outbox
 from ces.model.wire import (
     BATCH_BYTES,
     KnownRooms,
@@ -277,3 +280,23 @@ def test_what_fits_into_one_message_is_one_message() -> None:
     assert len(pack([sized(30_000), sized(1000, 5), sized(30_000)])) == 1
     assert [sum(map(len, parts)) for parts in pack([sized(BATCH_BYTES), sized(10)])] == [BATCH_BYTES, 10]
     assert pack([]) == []
+
+
+@pytest.mark.parametrize(("size", "count", "weight"), [(4, 1, 128), (4, 3, 384), (400, 2, 400)])
+def test_a_record_weighs_its_bytes_and_128_at_least(size: int, count: int, weight: int) -> None:
+    run = Run(b"A", [b"x" * size], count)
+    assert (run.size, run.weight) == (size, weight)
+
+
+def test_the_smallest_records_take_up_little_more_memory_than_the_bound() -> None:
+    outbox = Outbox(2**20)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            outbox.pending.append(Run(b"%d" % (number % 7), [b"%d\n{}\n" % (number % 7)]))
+        outbox.settle()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outbox.dropped == 20_000 - 2**20 // 128
+    assert taken < 4 * 2**20

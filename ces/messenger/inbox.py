@@ -43,7 +43,7 @@ class Inbox:
     def put(self, run: Run) -> int:
         """Add a run; how many records it pushed out."""
         self._runs.append(run)
-        self.bytes += run.size
+        self.bytes += run.weight
         lost = 0
         while self.bytes > self.limit and (self._events or len(self._runs) > 1):
             if self._events:
@@ -51,7 +51,7 @@ class Inbox:
                 self._finish()
             else:
                 oldest = self._runs.popleft()
-                self.bytes -= oldest.size
+                self.bytes -= oldest.weight
                 lost += oldest.count
         self.dropped += lost
         return lost
@@ -60,7 +60,7 @@ class Inbox:
         """Remove the oldest record; there must be one."""
         if not self._events:
             run = self._runs.popleft()
-            self.bytes -= run.size
+            self.bytes -= run.weight
             self._room = run.room
             self._events = run.events[::-1]
             self.bytes += self._weight()

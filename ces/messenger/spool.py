@@ -94,7 +94,7 @@ class Spool(Outbox):
         run.answer = sent = Deferred[None]()
         self._put += 1
         self.pending.append(run)
-        self.waiting += run.size
+        self.waiting += run.weight
         if self.waiting > self.limit:
             self.settle()
         return sent
@@ -140,7 +140,7 @@ class Spool(Outbox):
         if self.file is not None:
             self.file.remove([run])
         self.records_left += 1
-        self.waiting -= run.size
+        self.waiting -= run.weight
         to.append(run.answer)
         if self._call is None:
             self._call = self._clock.callLater(0, self._tell)

@@ -32,7 +32,7 @@ class Held:
     def put(self, run: Run, now: float) -> list[Run]:
         """Hold a run; what was dropped for it."""
         self._runs.append((now + self.seconds, run))
-        self.bytes += run.size
+        self.bytes += run.weight
         return self.expire(now)
 
     def expire(self, now: float) -> list[Run]:
@@ -40,7 +40,7 @@ class Held:
         lost = []
         while self._runs and (self._runs[0][0] <= now or self.bytes > self.limit):
             _, run = self._runs.popleft()
-            self.bytes -= run.size
+            self.bytes -= run.weight
             self.dropped += run.count
             lost.append(run)
         return lost

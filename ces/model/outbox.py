@@ -94,7 +94,7 @@ class Outbox:
     @property
     def size(self) -> int:
         """How many bytes wait."""
-        return self.bytes + sum([run.size for run in self.pending])
+        return self.bytes + sum([run.weight for run in self.pending])
 
     def settle(self) -> int:
         """Count in what was appended and enforce the limit.
@@ -121,7 +121,7 @@ class Outbox:
                 assert self._spared
                 run, kept = self._spared.popleft(), None
             if kept is not run:
-                size = run.size - (kept.size if kept is not None else 0)
+                size = run.weight - (kept.weight if kept is not None else 0)
                 records = run.count - (kept.count if kept is not None else 0)
                 self.bytes -= size
                 self.tally.bytes -= size
@@ -144,7 +144,7 @@ class Outbox:
     def _count_in(self) -> None:
         if self.pending:
             self._settled.extend(self.pending)
-            size = sum([run.size for run in self.pending])
+            size = sum([run.weight for run in self.pending])
             self.bytes += size
             self.tally.bytes += size
             self.pending.clear()
@@ -163,11 +163,11 @@ class Outbox:
         if self.pending and not self._settled and not self._spared:
             runs = self.pending
             for count, run in enumerate(runs):
-                if size + run.size > budget and count:
+                if size + run.weight > budget and count:
                     taken = runs[:count]
                     del runs[:count]
                     break
-                size += run.size
+                size += run.weight
             else:
                 taken = runs[:]
                 runs.clear()
@@ -175,9 +175,9 @@ class Outbox:
             self._count_in()
             taken = []
             for queue in (self._spared, self._settled):
-                while queue and (not taken or size + queue[0].size <= budget):
+                while queue and (not taken or size + queue[0].weight <= budget):
                     run = queue.popleft()
-                    size += run.size
+                    size += run.weight
                     taken.append(run)
                 if queue:
                     break

@@ -157,7 +157,7 @@ class Session:
             end, (records, size, _, runs) = self._kept[0]
             if end - records < received:
                 received_runs, rest = _split(runs, records - (end - received))
-                left = sum(run.size for run in rest)
+                left = sum(run.weight for run in rest)
                 self.outbox.reserve(left - size)
                 self._kept[0] = (end, (end - received, left, 0, rest))
                 self.outbox.done(received_runs)

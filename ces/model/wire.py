@@ -34,6 +34,10 @@ class MalformedRecord(ValueError):
     """A record that breaks the grammar; the text is a sentence that says how."""
 
 
+RECORD_BYTES = 128
+"""A record weighs at least so much where memory is bounded: about what Python needs for the smallest."""
+
+
 class Run:
     """One or more records for one room, in order. Made once, shared by every link that it goes to; never
     changed.
@@ -42,15 +46,19 @@ class Run:
     :param parts: the records, strictly written: each part one or more of them back to back, and no longer
         than `BATCH_BYTES` unless it is one record alone.
     :param count: how many records that is, where it is not the number of parts.
+
+    size: bytes of the records. weight: bytes that they count for in what is bounded.
     """
 
-    __slots__ = ("_frames", "count", "parts", "room", "size")
+    __slots__ = ("_frames", "count", "parts", "room", "size", "weight")
 
     def __init__(self, room: bytes, parts: list[bytes], count: int = 0) -> None:
         self.room = room
         self.parts = parts
         self.count = count or len(parts)
-        self.size = sum(map(len, parts))
+        self.size = size = sum(map(len, parts))
+        least = RECORD_BYTES * self.count
+        self.weight = size if size > least else least
         self._frames: list[bytes] | None = None
 
     @property
