@@ -14,7 +14,7 @@ help:
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
 	@echo "make simulation     a hundred thousand sessions over lossy links, simulated"
 	@echo "make cuts    cut the links of real processes a thousand times under traffic, three ways, and count events"
-	@echo "make crashes kill hubs, stop a consumer, let 2,000 clients come back at once, dial hubs that are not there"
+	@echo "make crashes kill hubs, stop a consumer, send a burst, let 2,000 clients come back at once, dial hubs that are not there"
 	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
 	@echo "make soak    HOURS=1 of traffic, faults and guests that come and go: nothing lost, no memory grown"
 	@echo "make wheel   build the wheel and check it in a fresh environment"
@@ -48,6 +48,7 @@ cuts: .venv/.test
 crashes: .venv/.test
 	$(BIN)/python -m tests.crashes hub 50
 	$(BIN)/python -m tests.crashes slow 60
+	$(BIN)/python -m tests.crashes burst 100000
 	$(BIN)/python -m tests.crashes herd 2000
 	$(BIN)/python -m tests.crashes backoff 60
 

@@ -6,6 +6,8 @@
                       been told of a possible gap for that very death
 ``slow [SECONDS]``    SIGSTOP of one consumer among 50 others: what the others get, and when, stays the same,
                       and the hub's memory within its bound
+``burst [EVENTS]``    so many events at once for a consumer that takes `PACE` a second: none is lost, whoever
+                      sends them is slowed down
 ``herd [CLIENTS]``    all clients of a hub come back at once, after kill -9 and after SIGTERM
 ``backoff [SECONDS]`` a hub that cannot be reached, in five ways: dials grow rarer, nothing hangs or spins
 ====================  ====================================================================================
@@ -351,6 +353,91 @@ def _own_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
+# -- a burst -------------------------------------------------------------------------------------------------
+
+PACE = 5000
+"""Events a second that the slow consumer takes."""
+
+SLOW_CONSUMER = """
+import sys, time
+from twisted.internet import reactor
+from ces.messenger import Messenger
+messenger = Messenger(sys.argv[1], rooms=["A"], reactor=reactor)
+pace, wanted = int(sys.argv[2]), int(sys.argv[3])
+numbers, gaps = [], []
+def take(room, event):
+    time.sleep(1 / pace)
+    numbers.append(int(event.partition(b'"value":"')[2].partition(b'"')[0]))
+    if numbers[-1] == wanted - 1:
+        print(len(numbers), numbers == sorted(set(numbers)), sum(gaps), flush=True)
+messenger.on_record(take)
+messenger.on_gap(gaps.append)
+messenger.connect()
+reactor.run()
+"""
+
+
+async def burst(events: int, seed: int, reactor: Any, folder: Path) -> Seen:
+    """Send all events as fast as the hub takes them, many more than its buffers hold."""
+    role = Role(folder, "ces-hub", free_port(), "--link-buffer=4MiB").start()
+    address = f"127.0.0.1:{role.port}"
+    consumer = subprocess.Popen(
+        [sys.executable, "-c", SLOW_CONSUMER, address, str(PACE), str(events)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    text = "x" * 300
+    writer = Messenger(address, reactor=reactor, spool=1000 * events)
+
+    def there() -> object:
+        return role.info()["nexus"]["messenger-mapping"].get("A")
+
+    try:
+        writer.connect()
+        await writer.when_connected()
+        await deferToThread(until, there, "the consumer is there", 30)
+        begun = time.monotonic()
+        for number in range(events):
+            writer.send({"key": "p", "value": str(number), "data": text}, "A")
+        await writer.flush(60 + 2 * events / PACE)
+        took = time.monotonic() - begun
+        assert consumer.stdout is not None
+        arrived, in_order, told = (await deferToThread(consumer.stdout.readline)).decode().split()
+        lasted = time.monotonic() - begun
+        return {
+            "events": events,
+            "arrived": int(arrived),
+            "once and in order": in_order == "True",
+            "lost as told": int(told),
+            "dropped": role.info()["nexus"]["dropped"],
+            "taken by the hub within": round(took, 1),
+            "arrived within": round(lasted, 1),
+            "unexpected": unexpected(role.logged()),
+        }
+    finally:
+        consumer.kill()
+        consumer.wait()
+        if consumer.stdout is not None:
+            consumer.stdout.close()
+        await writer.close()
+        role.stop()
+
+
+def burst_is_right(seen: Seen) -> bool:
+    """Whether it shows what must hold however busy the machine is: a consumer that stands still loses."""
+    return (
+        seen["arrived"] + seen["dropped"] == seen["events"]
+        and seen["once and in order"]
+        and seen["lost as told"] == seen["dropped"]
+        and seen["unexpected"] == []
+    )
+
+
+def burst_is_fine(seen: Seen) -> bool:
+    """Whether a run of `burst` shows what it should."""
+    return burst_is_right(seen) and seen["dropped"] == 0
+
+
 # -- a herd --------------------------------------------------------------------------------------------------
 
 
@@ -493,6 +580,7 @@ def _delays(gaps: list[float]) -> list[tuple[float, float]]:
 KINDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, Seen]], Callable[[Seen], bool], int]] = {
     "hub": (hub, hub_is_fine, 50),
     "slow": (slow, slow_is_fine, 60),
+    "burst": (burst, burst_is_fine, 100_000),
     "herd": (herd, herd_is_fine, 2000),
     "backoff": (backoff, backoff_is_fine, 60),
 }
@@ -502,7 +590,7 @@ def main(arguments: list[str]) -> int:
     """Run one kind and say what was seen."""
     parser = argparse.ArgumentParser(prog="python -m tests.crashes")
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("size", type=int, nargs="?", help="kills, seconds or clients")
+    parser.add_argument("size", type=int, nargs="?", help="kills, seconds, events or clients")
     chosen = parser.parse_args(arguments)
     run, is_fine, size = KINDS[chosen.kind]
     fine = False

@@ -10,6 +10,8 @@ from tests.crashes import (
     HERD_BACK,
     backoff,
     backoff_is_right,
+    burst,
+    burst_is_right,
     herd,
     hub,
     hub_is_right,
@@ -34,6 +36,14 @@ async def test_a_consumer_that_stands_still_costs_its_own_events_and_no_others(t
 
     seen = await slow(1.5, 1, reactor, tmp_path, width=10)
     assert slow_is_right(seen), seen
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_burst_for_a_slow_consumer_arrives_or_is_announced_as_lost(tmp_path: Path) -> None:
+    from twisted.internet import reactor
+
+    seen = await burst(15_000, 1, reactor, tmp_path)
+    assert burst_is_right(seen), seen
 
 
 @pytest_twisted.ensureDeferred

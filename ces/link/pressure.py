@@ -1,6 +1,6 @@
 """Backpressure: who feeds a link that cannot keep up is read more slowly, for a bounded time.
 
-A link is *full* when a quarter of its outbox's limit waits. While it is, and takes something now and then,
+A link is *full* when an eighth of its outbox's limit waits. While it is, and takes something now and then,
 whoever sends records for it is not read from; what it has to say waits in the sockets and, in the end, at its
 origin. The link is waited for until it has drained, at most `patience` seconds, and no longer than `STILL`
 once it takes nothing: after that it is *spent*, its oldest records give way to newer ones, and nobody waits
@@ -23,7 +23,7 @@ from ces.link.direct import unsent
 if TYPE_CHECKING:
     from ces.link.protocol import Link
 
-FULL, DRAINED = 4, 16
+FULL, DRAINED = 8, 32
 """A link is full when 1/`FULL` of its limit waits, and has drained when less than 1/`DRAINED` does."""
 
 STILL = 1.0
