@@ -299,4 +299,4 @@ def test_the_smallest_records_take_up_little_more_memory_than_the_bound() -> Non
     finally:
         tracemalloc.stop()
     assert outbox.dropped == 20_000 - 2**20 // 128
-    assert taken < 4 * 2**20
+    assert taken < 3 * 2**20
