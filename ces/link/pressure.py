@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FULL, DRAINED = 8, 32
 """A link is full when 1/`FULL` of its limit waits, and has drained when less than 1/`DRAINED` does."""
 
-STILL = 1.0
+STILL = 0.5
 """A link that has taken nothing for so many seconds stands still."""
 
 STEP = 0.05
