@@ -98,7 +98,7 @@ def test_who_feeds_a_full_link_is_not_read_from_until_it_has_drained(floor: Floo
     assert slow.link.dropped == 0
 
 
-def test_a_link_that_stands_still_holds_up_nobody_longer_than_half_a_second_and_nobody_twice(floor: Floor) -> None:
+def test_a_link_that_stands_still_holds_up_nobody_for_long_and_nobody_twice(floor: Floor) -> None:
     dead, writer = floor.member("A"), floor.member()
     dead.link.pauseProducing()
     writer.fill("A")
