@@ -12,7 +12,9 @@
 ``backoff [SECONDS]`` a hub that cannot be reached, in five ways: dials grow rarer, nothing hangs or spins
 ====================  ====================================================================================
 
-Each prints what was seen, and ends with status 1 if that is not as it should be.
+Each prints what was seen, and ends with status 1 if that is not as it should be. `slow` compares a few
+milliseconds: it wants a machine that does nothing else. That who feeds the stopped one is held for up to a
+second (`ces.link.pressure`) shows in the longest time, and in no median of the seconds.
 """
 
 from __future__ import annotations
