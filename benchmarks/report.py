@@ -37,6 +37,7 @@ LEGEND = 200
 
 COLOURS = {
     "ces.2": "#0b6e4f",
+    "ces.2-before": "#9a6fb0",
     "ces.1": "#6bbf8a",
     "plain": "#b0b0b0",
     "nats": "#2b5fa8",
