@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import resource
 import ssl
 import time
@@ -10,11 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from benchmarks.load import Connection, Poll, drive, settle
 from benchmarks.peers import PEERS, Server, hub
@@ -32,6 +26,7 @@ from benchmarks.throughput import (
     stamped,
 )
 from benchmarks.wire import Ces2, event
+from tests.certificates import make_certificate
 
 IDLE = 10_000
 IDLE_ROOMS = 10
@@ -90,10 +85,10 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
     with TemporaryDirectory() as folder:
         tls, endpoint = None, "tcp:{}:interface=127.0.0.1"
         if secure:
-            certificate(Path(folder))
-            tls = ssl.create_default_context(cafile=f"{folder}/cert.pem")
+            certificate, key = make_certificate(Path(folder))
+            tls = ssl.create_default_context(cafile=certificate)
             tls.check_hostname = False
-            endpoint = f"ssl:{{}}:interface=127.0.0.1:privateKey={folder}/key.pem:certKey={folder}/cert.pem"
+            endpoint = f"ssl:{{}}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
         with serving(endpoint) as server:
             first = idle_links(server, 100, 1, tls)  # what is loaded and allocated once is not counted
             before = server.memory()
@@ -102,31 +97,6 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
             for connection in first + links:
                 connection.close()
         return {"links": count, "bytes_each": each}
-
-
-def certificate(folder: Path) -> None:
-    """A self-signed certificate for loopback, and its key: cert.pem and key.pem."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
 
 
 def growth(pace: Pace) -> Numbers:

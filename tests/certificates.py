@@ -1,4 +1,4 @@
-"""Certificates for tests: signed by themselves, so that who trusts the file trusts them."""
+"""Certificates for tests and benchmarks: signed by themselves, so that who trusts the file trusts them."""
 
 from __future__ import annotations
 
