@@ -153,7 +153,7 @@ def test_changes_of_rooms_that_other_hubs_are_still_to_be_told_are_bounded_and_n
 def test_of_rooms_that_a_messenger_wants_no_more_the_oldest_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ces.messenger.messenger.WITHDRAWN_ROOMS", 2)
+    monkeypatch.setattr("ces.model.withdrawn.WITHDRAWN_ROOMS", 2)
     network = Network()
     messenger = make_messenger(network)
     messenger.connect()

@@ -323,7 +323,7 @@ def test_a_hub_that_is_back_is_told_what_is_wanted_no_more_and_what_is(floor):
 
 
 def test_of_rooms_that_are_wanted_no_more_the_oldest_are_forgotten(floor, monkeypatch):
-    monkeypatch.setattr("ces.hub.hub.WITHDRAWN_ROOMS", 2)
+    monkeypatch.setattr("ces.model.withdrawn.WITHDRAWN_ROOMS", 2)
     other, reader = floor.link("hub", dialect=CES2, node="other"), floor.link("messenger")
     for number in range(4):
         floor.hub.subscribed(reader, SubscriptionChange([f"ITB-{number}"], True))

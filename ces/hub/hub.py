@@ -27,16 +27,13 @@ from ces.model.held import Held
 from ces.model.outbox import Spare
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
 from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
+from ces.model.withdrawn import withdraw
 
 ANNOUNCED_ROOMS = 1000
 """At most so many rooms in one subscription change to another hub: far below any message limit."""
 
 ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
 """At most so many changed rooms are told to other hubs in one turn of the reactor, lest it stall."""
-
-WITHDRAWN_ROOMS = 10_000
-"""At most so many rooms are remembered of those that another hub was told are wanted no more. If a link to
-it is cut, a room beyond them may go on to be sent to this hub, which has no use for it."""
 
 CHANGED_ROOMS = 100_000
 """At most so many changed rooms are still to be told; what is beyond is told at once, whatever that takes."""
@@ -285,9 +282,7 @@ class Hub(Owner):
                 link.tell(change)
                 withdrawn = self._withdrawn[link]
                 if not create:
-                    withdrawn.update(dict.fromkeys(part))
-                    for room in list(itertools.islice(withdrawn, max(0, len(withdrawn) - WITHDRAWN_ROOMS))):
-                        del withdrawn[room]
+                    withdraw(withdrawn, part)
                 elif withdrawn:
                     for room in part:
                         withdrawn.pop(room, None)

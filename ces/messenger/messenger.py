@@ -19,7 +19,6 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -41,6 +40,7 @@ from ces.model.event import Event
 from ces.model.routing import MESSENGER
 from ces.model.session import Session
 from ces.model.wire import KnownRooms, room_fault
+from ces.model.withdrawn import withdraw
 from ces.ops.spool_file import SpoolFile
 
 DEFAULT_PORT: Final = 7100
@@ -49,10 +49,6 @@ BUFFER: Final = 8 * 1024 * 1024
 
 ROOMS_AT_A_TIME: Final = 1000
 """At most so many rooms in one subscription change: 256 kB, far below any message limit."""
-
-WITHDRAWN_ROOMS: Final = 10_000
-"""At most so many rooms are remembered of those that the hub was told are wanted no more. If the link is cut
-before it has heard so, a room beyond them may go on to be sent to this messenger."""
 
 S = TypeVar("S", bound=Callable[["State"], object])
 
@@ -264,9 +260,7 @@ class Messenger(Dialler):
         for room in old:
             del self._rooms[room]
         if self.session.id:
-            self._unwanted.update(dict.fromkeys(old))
-            for room in list(islice(self._unwanted, max(0, len(self._unwanted) - WITHDRAWN_ROOMS))):
-                del self._unwanted[room]
+            withdraw(self._unwanted, old)
         self._announce(old, create=False)
 
     def _announce(self, rooms: list[str], create: bool) -> None:
