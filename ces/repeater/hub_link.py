@@ -63,12 +63,17 @@ class HubLink:
         self, side: Side, address: Address, spool_bytes: int, reactor: object, spool_dir: str = ""
     ) -> None:
         self.address = address
-        self.spool: Outbox = (DiskSpool if spool_dir else Outbox)(spool_bytes, side.spare, side.tally)
-        self.file: SpoolFile | None = None
+        self._disk = DiskSpool(spool_bytes, side.spare, side.tally) if spool_dir else None
+        self.spool = Outbox(spool_bytes, side.spare, side.tally) if self._disk is None else self._disk
         self._spool_dir = spool_dir
         self.session = Session(self.spool)
         self.dialler = Dialler(side, address, PATH, HUB, reactor, session=self.session, failed=self._failed)
         self._side = side
+
+    @property
+    def file(self) -> SpoolFile | None:
+        """Where the spool is on disk; None when it is not."""
+        return None if self._disk is None else self._disk.file
 
     @property
     def links(self) -> tuple[HubLink]:
@@ -89,29 +94,30 @@ class HubLink:
 
         :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used.
         """
-        if self._spool_dir:
-            self._use(SpoolFile(self._spool_dir, "repeater", self._side.clock, self._side.limited))
+        if self._disk is not None:
+            self._use(self._disk)
         self.dialler.dial()
 
-    def _use(self, file: SpoolFile) -> None:
-        assert isinstance(self.spool, DiskSpool)
-        found, came = file.load(Run), self.spool.take_all()
+    def _use(self, spool: DiskSpool) -> None:
+        file = SpoolFile(self._spool_dir, "repeater", self._side.clock, self._side.limited)
+        found, came = file.load(Run), spool.take_all()
         if found:
             self._side.log.info(
                 "{records} records for the hub were found in {path}", records=file.records, path=file.path
             )
         file.add(came)
-        self.file = self.spool.file = file
-        self.spool.pending += found + came
-        self._report(self.spool.settle(), FULL)
+        spool.file = file
+        spool.pending += found + came
+        self._report(spool.settle(), FULL)
 
     def put(self, runs: list[Run]) -> None:
         """Send these records to the hub, now or when it is there."""
         self.spool.pending += runs
         turn = self._side.turn
         turn.add(self)
-        if self.file is not None:
-            self.file.add(runs)
+        file = self.file
+        if file is not None:
+            file.add(runs)
         turn.took(runs)
 
     def flush(self, memo: Memo) -> None:
@@ -129,14 +135,15 @@ class HubLink:
     def give_up(self) -> None:
         """Drop what still waits and is not on disk: nobody will come for it."""
         left = self.session.take_all()
-        lost = sum(run.count for run in (left if self.file is None else self._leave(self.file)))
+        if self._disk is not None and self._disk.file is not None:
+            left = self._leave(self._disk, self._disk.file)
+        lost = sum(run.count for run in left)
         self.spool.dropped += lost
         self._report(lost, "the repeater stops and the hub is away")
 
-    def _leave(self, file: SpoolFile) -> list[Run]:
+    def _leave(self, spool: DiskSpool, file: SpoolFile) -> list[Run]:
         """Keep what waits for the next process; what cannot be kept."""
-        assert isinstance(self.spool, DiskSpool)
-        self.file = self.spool.file = None
+        spool.file = None
         lost = file.close()
         if file.records:
             self._side.log.info(
