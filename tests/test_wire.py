@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ces.model.frames import frames
+from ces.model.frames import LARGE, frames
 from ces.model.outbox import Outbox
 from ces.model.wire import (
     BATCH_BYTES,
@@ -222,6 +223,32 @@ def one_by_one(records: list[tuple[bytes, bytes]]) -> tuple[list[bytes], list[st
 def test_batches_are_read_as_record_by_record(batches: list[list[tuple[bytes, bytes]]]) -> None:
     messages = [b"".join(b"%b\n%b\n" % record for record in batch) for batch in batches]
     assert read2(*messages) == one_by_one([record for batch in batches for record in batch])
+
+
+long = b"{%b}" % (b"x" * LARGE)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"A", b"A", b"B"]), st.sampled_from([b"{1}", b"{1}", b"no", long]))),
+    st.lists(st.integers(0, 40) | st.integers(0, 40_000), max_size=4),
+)
+@settings(max_examples=300)
+def test_ces2_messages_are_read_together_as_one_by_one(
+    records: list[tuple[bytes, bytes]], cuts: list[int]
+) -> None:
+    stream = b"".join(b"%b\n%b\n" % record for record in records)
+    marks = sorted({0, *(at for at in cuts if at < len(stream)), len(stream)})
+    messages = [stream[start:end] for start, end in pairwise(marks)]
+    apart = [read2(message) for message in messages]
+    assert read2(*messages) == ([r for good, _ in apart for r in good], [f for _, bad in apart for f in bad])
+
+
+@pytest.mark.parametrize("event", [b"{%b}" % (b"x" * 400), long])
+def test_a_run_has_no_part_of_several_records_that_is_longer_than_a_message_may_be(event: bytes) -> None:
+    message = b"A\n%b\n" % event * (BATCH_BYTES // len(event) + 1)
+    (run,) = read_ces2([STRICT, message], KnownRooms(), [])[1:]
+    assert len(message) > BATCH_BYTES
+    assert len(run.parts) == run.count == message.count(b"\n") // 2
 
 
 @given(st.lists(st.binary(max_size=40) | st.builds(lambda r, e: r + b"\n" + e, rooms, events), max_size=8))
