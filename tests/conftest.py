@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from ces.link.direct import Sockets
 from ces.model import wire
 
 # The same examples in every run; `pytest --hypothesis-profile=default` draws others.
@@ -148,6 +149,8 @@ def clean_reactor(logged_failures: LoggedFailures) -> Iterator[None]:
 
 def _occupants(reactor: Any) -> set[Any]:
     selectables = {*reactor.getReaders(), *reactor.getWriters()}
+    nested = [one.transport for s in selectables if isinstance(s, Sockets) for one in s._reading.values()]
+    selectables.update(nested)
     sockets = {s for s in selectables if IListeningPort.providedBy(s) or ITransport.providedBy(s)}
     return {*reactor.getDelayedCalls(), *sockets}
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits
+from ces.link.turn import Memo
 from ces.model.address import parse_address
 from ces.model.wire import CES2
 from ces.ops.logging import LogLevels
@@ -72,7 +73,7 @@ class Bench:
         """Records come from the hub."""
         for run in runs:
             self.hub.peer.put(run)
-        self.hub.peer.flush({})
+        self.hub.peer.flush(Memo())
         self.network.settle()
 
     @property

@@ -254,7 +254,7 @@ class Simulation:
 
 def unacknowledged(session: Session) -> set[int]:
     """The numbers that an end would send again in a new session."""
-    batches = [batch[3] for _, batch in session._kept] + [batch[3] for batch in session._again]
+    batches = [batch[3] for _, batch in session._kept] + [batch[3] for batch in session.again]
     return {
         int(record.split(b":")[1].rstrip(b"}\n"))
         for runs in batches

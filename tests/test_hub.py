@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from ces.hub.api import counters
 from ces.hub.hub import Hub
 from ces.link.shown import registration
+from ces.link.turn import Memo
 from ces.model.control import SubscriptionChange
 from ces.model.held import Held
 from ces.model.outbox import Outbox
@@ -48,7 +49,7 @@ class FakeLink:
 
     def end(self, code: int, reason: str) -> None:
         self.closed = code
-        self.flush({})
+        self.flush(Memo())
         self.hub.left(self, reason)
 
 

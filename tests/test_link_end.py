@@ -11,6 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from ces.link.side import GOODBYE
+from ces.link.turn import Memo
 from ces.model.wire import CES1, CES2
 from tests.links import (
     UPGRADE,
@@ -36,7 +37,7 @@ def test_the_serving_side_pings_every_30_s_whatever_else_travels(dialect: str) -
         alone.clock.advance(1)
         alone.send(2, record("A"))
         alone.link.put(run("A"))
-        alone.link.flush({})
+        alone.link.flush(Memo())
         pings += [(second, payload) for opcode, payload in alone.frames() if opcode == 9]
     assert pings == [(30, b""), (60, b""), (90, b""), (120, b"")]
 

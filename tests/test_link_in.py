@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ces.link.owner import LinkLimits
+from ces.link.turn import Memo
 from ces.model.control import SubscriptionChange
 from ces.model.wire import CES1, CES2
 from tests.conftest import LoggedFailures
@@ -218,7 +219,7 @@ def test_an_owner_that_raises_costs_that_link_alone(
     if pair.peer.joined:
         pair.link.tell(SubscriptionChange(["A"], True))
         pair.link.put(run("A"))
-        pair.link.flush({})
+        pair.link.flush(Memo())
         pair.settle()
         pair.link.end(1000, "done")
         pair.settle()

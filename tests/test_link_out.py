@@ -8,6 +8,7 @@ import pytest
 
 from ces.link.owner import LinkLimits
 from ces.link.protocol import WRITE_BYTES
+from ces.link.turn import Memo
 from ces.model.control import SubscriptionChange
 from ces.model.wire import CES1, CES2, Run
 from tests.links import (
@@ -41,10 +42,48 @@ def test_serving_links_that_send_the_same_share_the_bytes() -> None:
     for dialect in (CES1, CES2):
         alone = serving(dialect=dialect)
         runs = [run("A", "1"), run("B", "2")]
-        memo: dict[tuple[object, ...], bytes] = {}
+        memo = Memo()
         assert alone.link._encoded(runs, memo) is alone.link._encoded(list(runs), memo)
         made.append(memo)
-    assert [len(memo) for memo in made] == [1, 1]
+    assert [len(memo.frames) for memo in made] == [1, 1]
+
+
+def test_serving_links_that_the_same_waits_for_share_what_is_kept_and_part_when_they_differ() -> None:
+    one, other = serving(), serving()
+    both, alone = run("A", "1"), run("A", "2")
+    for number, link in enumerate((one.link, other.link)):
+        link.put(both)
+        link.put(alone if number else both)
+    memo = Memo()
+    one.link.flush(memo)
+    other.link.flush(memo)
+    assert one.frames() == [(2, both.parts[0] * 2)]
+    assert other.frames() == [(2, both.parts[0] + alone.parts[0])]
+    for end in (one, other):
+        end.link.put(both)
+        end.link.flush(memo)
+        assert end.frames() == [(2, both.parts[0])]
+    assert one.link.session.latest is other.link.session.latest
+    one.send_text({"ack": 3})
+    assert (one.link.session.unacknowledged, other.link.session.unacknowledged) == (0, 3)
+
+
+def test_a_link_for_which_something_waited_is_slow_no_more_once_it_takes_what_others_took() -> None:
+    one, other = serving(), serving()
+    other.link.pauseProducing()
+    other.link.put(run("A"))
+    other.flush()
+    assert list(other.link.factory.side.slow) == [other.link]
+    other.link.blocked = False
+    other.link.flush(Memo())
+    assert not other.link.factory.side.slow
+    other.link._stuck = 0.0
+    other.link.factory.side.slow[other.link] = None
+    memo, same = Memo(), run("A", "1")
+    for end in (one, other):
+        end.link.put(same)
+        end.link.flush(memo)
+    assert (other.link._stuck, list(other.link.factory.side.slow)) == (None, [])
 
 
 def large(count: int) -> list[Run]:
@@ -85,8 +124,8 @@ def test_a_transport_that_fills_up_is_given_no_more() -> None:
     alone = serving()
     written = alone.link._write
 
-    def write(buffers: list[bytes]) -> None:
-        written(buffers)
+    def write(buffers: list[bytes], size: int) -> None:
+        written(buffers, size)
         alone.link.pauseProducing()
 
     alone.link._write = write
@@ -115,7 +154,7 @@ def test_to_a_peer_that_does_not_read_no_pongs_and_errors_pile_up() -> None:
 def test_what_waits_in_an_outbox_that_outlives_its_links_is_sent_when_one_joins() -> None:
     pair = linked(settle=False)
     pair.link.outbox.pending.append(run("A", "kept"))
-    pair.link.flush({})
+    pair.link.flush(Memo())
     pair.settle()
     assert pair.served.records == [record("A", "kept")]
 

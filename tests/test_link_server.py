@@ -24,6 +24,7 @@ from ces.link.owner import LinkLimits
 from ces.link.protocol import Link
 from ces.link.reconnect import Dialler
 from ces.link.server import LinkResource, ServingFactory, upgrade_fault
+from ces.link.turn import Memo
 from ces.model.address import Address
 from ces.model.wire import CES1, CES2
 from ces.ops.http import make_site
@@ -157,7 +158,7 @@ async def test_more_than_the_sockets_hold_waits_in_the_outbox_and_arrives_in_ord
     sent = [run("ITB-1108", f"{number:06}" + "x" * 20_000) for number in range(400)]
     for one in sent:
         peer.put(one)
-        peer.flush({})
+        peer.flush(Memo())
     await until(lambda: peer.backlogged)
     assert peer.outbox.size > 1_000_000
     link.transport.resumeProducing()
@@ -173,7 +174,7 @@ async def test_what_waits_for_a_peer_that_never_reads_is_bounded_and_counted(ser
     link.transport.pauseProducing()
     for number in range(600):
         peer.put(run("ITB-1108", f"{number:06}" + "x" * 20_000))
-        peer.flush({})
+        peer.flush(Memo())
     assert peer.outbox.size <= 100_000
     assert peer.dropped > 0
     assert served.side.dropped == peer.dropped

@@ -310,7 +310,7 @@ async def test_a_hub_that_stops_reading_costs_the_oldest_and_goes_on_in_order(hu
 @pytest_twisted.ensureDeferred
 async def test_send_once_fires_when_the_hub_has_the_event(hub: GoHub) -> None:
     await soon(send_once(f"127.0.0.1:{hub.port}", event("once"), reactor=reactor))
-    assert hub.received.get_nowait() == record("once")
+    assert await said(hub.received) == record("once")
 
 
 @pytest_twisted.ensureDeferred

@@ -16,6 +16,7 @@ from ces.hub.hub import Hub
 from ces.link.owner import LinkLimits
 from ces.link.protocol import Link
 from ces.link.server import ServingFactory
+from ces.link.turn import Memo
 from ces.model.outbox import Outbox, Tally
 from ces.model.priority import spare_tags
 from ces.model.wire import Run
@@ -137,11 +138,11 @@ def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) 
     slow.link.pauseProducing()
     writer.fill("A", 40)
     for _ in range(9):
-        slow.link._write = lambda buffers: slow.link.pauseProducing()
+        slow.link._write = lambda buffers, size: slow.link.pauseProducing()
         slow.link.resumeProducing()  # takes something, and is full again at once
         slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
         slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
-        slow.link.flush({})
+        slow.link.flush(Memo())
         floor.pass_time(0.5)
     assert not writer.is_read
     floor.pass_time(0.6)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ces.link.turn import Memo
 from ces.model.wire import CES1, CES2, Run
 from ces.repeater.target import TargetLimits
 from tests.links import record, run
@@ -98,7 +99,7 @@ def test_what_comes_back_is_inserted_and_counts_as_use(make: Any) -> None:
     for _ in range(3):
         bench.network.pass_time(4)
         answer.peer.put(run("X", "back"))
-        answer.peer.flush({})
+        answer.peer.flush(Memo())
         bench.network.settle()
     assert bench.hub.owner.records == [record("X", "back")] * 3
     assert answer.owner.calls.count("left") == 0

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ces.model import session as module
 from ces.model.outbox import Outbox
@@ -58,22 +60,22 @@ class DoesNotCountWhatItDrops(Outbox):
 
 class ForgetsGapsThatMayNotHaveArrived(Session):
     def _rewind(self) -> None:
-        self._again = [(records, size, 0, runs) for records, size, _, runs in self._again]
+        self.again = [(records, size, 0, runs) for records, size, _, runs in self.again]
         super()._rewind()
-        self._again = [(records, size, 0, runs) for records, size, _, runs in self._again]
+        self.again = [(records, size, 0, runs) for records, size, _, runs in self.again]
 
 
 class SendsAgainInTheWrongOrder(Session):
     def _rewind(self) -> None:
         super()._rewind()
-        self._again.reverse()
+        self.again.reverse()
 
 
 class SendsAgainOnALiveLink(Session):
     def acknowledge(self, number: int) -> None:
         super().acknowledge(number)
-        if self._kept and not self._again:
-            self._again.append(self._kept[0][1])
+        if self._kept and not self.again:
+            self.again.append(self._kept[0][1])
 
 
 class KeepsForEver(Session):
@@ -86,14 +88,14 @@ class KeepsForEver(Session):
 class LosesWhatACutTook(Session):
     def resume(self, received: int) -> None:
         super().resume(received)
-        self._again.clear()
+        self.again.clear()
 
 
 class DropsWhatANewSessionShouldSendAgain(Session):
     def restart(self, id: str) -> None:
         super().restart(id)
-        if self._again:
-            self._again.pop()
+        if self.again:
+            self.again.pop()
 
 
 PLANTED: list[dict[str, Any]] = [
@@ -293,3 +295,87 @@ def test_messages_of_the_simulation_are_of_three_kinds() -> None:
     end.acknowledge(heard.append)
     assert [kind for kind, _ in heard] == ["records", "ack"]
     assert end.arrived == [9]
+
+
+# -- what is shared ----------------------------------------------------------------------------------------
+
+
+def state(session: Session) -> tuple[object, ...]:
+    outbox = session.outbox
+    waits = (outbox.pending, outbox.bytes, outbox.reserved, outbox.taken, outbox.tally.bytes, outbox.gap)
+    return (session.sent, session.received, list(session._kept), session.again, *waits)
+
+
+@given(st.lists(st.lists(st.sampled_from([run(1), run(2, 3), run(4, room=b"B")])), max_size=5))
+def test_to_take_as_another_session_is_to_take(turns: list[list[Run]]) -> None:
+    first, second, other = (sent(limit=10**6) for _ in range(3))
+    for runs in turns:
+        for session in (first, second, other):
+            session.outbox.pending.extend(runs)
+        first.take(10**6)
+        if runs:
+            assert first.latest is not None
+            assert second.take_as(first.latest)
+            assert second.latest is first.latest
+            other.take(10**6)
+        assert state(second) == state(other) == state(first)
+    for session in (first, second):
+        session.acknowledge(session.sent)
+        assert (session.kept, session.unacknowledged) == (0, 0)
+
+
+def _with_a_gap(session: Session) -> None:
+    session.outbox.gap = 1
+
+
+def _with_more(session: Session) -> None:
+    session.outbox.pending.append(run(2))
+
+
+def _with_less(session: Session) -> None:
+    session.outbox.pending.clear()
+
+
+def _with_what_waited_before(session: Session) -> None:
+    session.outbox.settle()
+    session.outbox.pending.append(run(1))
+
+
+def _with_what_is_sent_again(session: Session) -> None:
+    session.outbox.pending[:], pending = [run(0)], session.outbox.pending[:]
+    session.take(100)
+    session.resume(0)
+    session.outbox.pending.extend(pending)
+
+
+def _without_a_session(session: Session) -> None:
+    session.restart("")
+
+
+def _with_too_much_unacknowledged(session: Session) -> None:
+    session.outbox.limit = 2 * 128 - 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _with_a_gap,
+        _with_more,
+        _with_less,
+        _with_what_waited_before,
+        _with_what_is_sent_again,
+        _without_a_session,
+        _with_too_much_unacknowledged,
+    ],
+)
+def test_what_is_not_the_same_is_not_taken_as_another_session_took_it(
+    other: Callable[[Session], None],
+) -> None:
+    one = run(1)
+    first, session = sent(one), sent()
+    session.outbox.pending.append(one)
+    other(session)
+    before = state(session)
+    assert first.latest is not None
+    assert not session.take_as(first.latest)
+    assert state(session) == before

@@ -32,14 +32,12 @@ class Keepalive:
 
     def __init__(self, clock: IReactorTime, grain: float = 1.0) -> None:
         self._clock = clock
+        self.seconds = clock.seconds
+        """The time on the clock."""
         self._grain = grain
         self._buckets: dict[int, dict[Watched, None]] = {}
         self._call: IDelayedCall | None = None
         self._next = 0
-
-    def seconds(self) -> float:
-        """The time on the clock."""
-        return self._clock.seconds()
 
     def watch(self, link: Watched) -> None:
         """Ask `link` when it is due, now and from then on."""

@@ -11,8 +11,8 @@ A link owns its outbox, its deadlines and its close; it does not know rooms, rou
 
 What Autobahn does is bent in these places, each for the reason beside it: `log` (its texts hold what an
 attacker sent, at any rate), `tcpNoDelay` (it means to set it, and does not), `consumeData` (the fast way),
-the close and handshake timers (they sit on the global reactor: the sweep of `ces.link.keepalive` has the
-deadlines).
+`sendData` (one way out for its bytes and ours), the close and handshake timers (they sit on the global
+reactor: the sweep of `ces.link.keepalive` has the deadlines).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ces.link.direct import direct_write, release
+from ces.link.direct import output
 from ces.link.tls import why_lost
-from ces.link.turn import Memo
+from ces.link.turn import Encoded, Memo
 from ces.model import frames, wire
 from ces.model.bucket import Bucket
 from ces.model.control import (
@@ -107,6 +107,24 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     node: the other process's identity, "" on a ces.1 link.
     """
 
+    # What each record or acknowledgement needs, side by side: a link's other attributes are spread over so
+    # large a dict that each costs a trip to memory when thousands of links are busy.
+    __slots__ = (
+        "_at_rest",
+        "_carried",
+        "_missing",
+        "_seconds",
+        "_stuck",
+        "_write",
+        "blocked",
+        "dialect",
+        "heard",
+        "joined",
+        "outbox",
+        "put",
+        "session",
+    )
+
     serving: ClassVar[bool]
     log: Any = _Mute()
     tcpNoDelay = True
@@ -119,22 +137,17 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     peer: Any
     _transport_details: Any
 
-    dialect = CES1
     node = ""
     path = ""
-    joined = False
     refusal: str | None = None
     """Why the owner did not admit the link."""
     refused = False
     """The opening handshake was answered, but not with an upgrade that holds."""
-    blocked = False
-    """The transport has more than it can pass on; the outbox fills."""
     resumed = False
     """Whether the link goes on with a session of an earlier one."""
     detached = False
     """The link was cut and its owner keeps it; it may be resumed."""
     due_bucket: int | None = None
-    heard = 0.0
     records_in = 0
     malformed = 0
     dropped = 0
@@ -147,16 +160,12 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     _owned = False
     _void = False
     """The session ends with this link, however it ends."""
-    _stuck: float | None = None
-    """Since when the link has taken nothing of what waits for it."""
     _until = 0.0
-    _carried = False
     taken_over = False
     """Another link goes on with the session."""
     _robbed = False
     """The session was taken over by a link that its owner does not know: a hello that it had given up came
     late. It takes the session back."""
-    _missing = 0
     _parts: list[bytes]
     _frames = 0
     _rates: Sequence[tuple[Bucket, str, str]] = ()
@@ -165,6 +174,21 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _pinged: bytes | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialect = CES1
+        self.joined = False
+        self.blocked = False
+        """The transport has more than it can pass on; the outbox fills."""
+        self.heard = 0.0
+        self._carried = False
+        self._stuck: float | None = None
+        """Since when the link has taken nothing of what waits for it."""
+        self._missing = 0
+        """So many bytes complete the frame that is in `_parts`."""
+        self._at_rest = False
+        """The link is open, has a session, and a message begins with what comes next."""
 
     # -- opening ---------------------------------------------------------------------------------------------
 
@@ -175,7 +199,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         kept: Session | None = self.factory.session
         self._use(side.new_session() if kept is None else kept)
         self._parts = []
-        self.heard = self._since = side.keepalive.seconds()
+        self._seconds = side.keepalive.seconds
+        self.heard = self._since = self._seconds()
         self.host: str = getattr(self.transport.getPeer(), "host", "")
         if self.serving and self.kind in RATED:
             self._rates = [
@@ -183,9 +208,10 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                 for rate, unit in ((self.limits.record_rate, "records"), (self.limits.byte_rate, "bytes"))
                 if rate
             ]
+        self._write = output(self.transport).write
         super().connectionMade()
         self.transport.registerProducer(self, True)
-        self._write = direct_write(self.transport) or self.transport.writeSequence
+        side.sockets.adopt(self.transport)
         side.came(self)
 
     def _use(self, session: Session) -> None:
@@ -195,7 +221,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     @property
     def links(self) -> tuple[Link]:
-        """A link is a group of one (`ces.link.turn.Batch`)."""
+        """A link is a group of one (`ces.link.turn.Group`)."""
         return (self,)
 
     @property
@@ -204,7 +230,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         return f"{self.kind} {self.node or self.peer}"
 
     def onOpen(self) -> None:
-        self._since = self.factory.side.keepalive.seconds()
+        self._since = self._seconds()
         if self.dialect == CES2:
             if not self.serving:
                 session = self.session
@@ -288,7 +314,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def _join(self, old: Link | None = None) -> None:
         """Carry records from now on, in the place of `old`."""
         self.joined = True
-        self._next_ping = self.factory.side.keepalive.seconds() + self.limits.ping_interval
+        self._next_ping = self._seconds() + self.limits.ping_interval
         self.factory.side.keepalive.watch(self)
         self.factory.link_joined(self)
         if self.joined:  # and not ended at once by whom the factory told
@@ -307,12 +333,15 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     # -- in --------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = self.factory.side.keepalive.seconds()
-        if len(data) <= ACK_FRAME and not self.data and not self._missing and self.session.id:
-            self.data = data
-            if self._take_ack() and not self.data:
+        self.heard = self._seconds()
+        if self._at_rest and len(data) <= ACK_FRAME:
+            end = self._take_ack(data)
+            if end == len(data):
                 return
-        elif self._missing:
+            data = data[end:]
+        if not self._missing:
+            self.data += data
+        else:
             self._missing -= len(data)
             self._parts.append(data)
             if self._missing > 0:
@@ -321,14 +350,13 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self._missing = 0
             self.data = b"".join(self._parts)
             self._parts = []
-        else:
-            self.data += data
         self.consumeData()
         if self.state == self.STATE_CONNECTING and len(self.data) > self.limits.header:
             self._drop(f"an opening handshake of more than {self.limits.header} bytes")
 
     def consumeData(self) -> None:
         """Consume what has been received. Autobahn calls it too, where an exception would be lost."""
+        self._at_rest = False
         try:
             self._consume()
         except Exception:
@@ -350,25 +378,28 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                     self._parts, self.data, self._missing = [self.data], b"", missing
                     return
                 if not self.data:
+                    self._at_rest = self.state == self.STATE_OPEN and bool(self.session.id)
                     return
-                if self.data[0] == frames.TEXT_FIN and self.session.id and self._take_ack():
-                    continue
+                if self.data[0] == frames.TEXT_FIN and self.session.id and self.state == self.STATE_OPEN:
+                    end = self._take_ack(self.data)
+                    if end:
+                        self.data = self.data[end:]
+                        continue
             if not self.processData() or self.state == self.STATE_CLOSED:
                 return
 
-    def _take_ack(self) -> bool:
-        """Take an acknowledgement the fast way, if one comes next: they are as many as all else together."""
-        if self.state != self.STATE_OPEN or self.inside_message or self.current_frame is not None:
-            return False
-        found = frames.short_text(self.data, self.serving)
-        if found is None:
-            return False
-        number = ack_number(found[0])
-        if number is None:
-            return False
-        self.data = self.data[found[1] :]
+    def _take_ack(self, data: bytes) -> int:
+        """Take an acknowledgement the fast way, if `data` begins with one: they are as many as all else
+        together.
+
+        :return: how many bytes it was.
+        """
+        found = frames.short_text(data, self.serving)
+        number = None if found is None else ack_number(found[0])
+        if found is None or number is None:
+            return 0
         self._acknowledged(number)
-        return True
+        return found[1]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if isBinary or (self.dialect == CES1 and not (self.serving and self.kind == MESSENGER)):
@@ -418,7 +449,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _rate(self, records: int, size: int) -> None:
         """So much has come: is it within what the link may send?"""
-        now = self.factory.side.keepalive.seconds()
+        now = self._seconds()
         for bucket, unit, limit in self._rates:
             within = bucket.take(records if unit == "records" else size, now)
             if not within and self.state == self.STATE_OPEN:
@@ -502,9 +533,9 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             if not self._carried:
                 self._carry()
             if self._stuck is not None:
-                self._stuck = self.factory.side.keepalive.seconds()
-            if session.waits and self.joined:
-                self.factory.side.turn.add(self)
+                self._stuck = self._seconds()
+                if self.joined:
+                    self.factory.side.turn.add(self)
 
     def _fault(self, faults: Sequence[str]) -> None:
         """Malformed records or text: count, log, tell, and end a link that sends nothing else."""
@@ -530,14 +561,20 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         """Write what waits, as far as the transport takes it and what is unacknowledged allows it."""
         session = self.session
         outbox = session.outbox
-        while self.joined and not self.blocked and (outbox.pending or session.waits):
+        # Not `session.waits`: to ask is a tenth of what this costs for each link and turn.
+        while self.joined and not self.blocked:
+            if not (outbox.pending or outbox.bytes or session.again or outbox.gap):
+                break
             gap, runs = session.take(WRITE_BYTES)
             if gap and self.dialect == CES2:
                 self.tell(Gap(gap))
             if not runs:
                 break
-            self._write(self._encoded(runs, memo))
-        if outbox.pending or outbox:
+            encoded = self._encoded(runs, memo)
+            self._write(*encoded)
+            if self.serving and not gap:
+                memo.batch, memo.encoded = session.latest, encoded
+        if outbox.pending or outbox.bytes:
             self._settle()
         elif self._stuck is not None:
             self._stuck = None
@@ -571,21 +608,26 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def release(self) -> None:
         """Read again."""
-        self.heard = self.factory.side.keepalive.seconds()
+        self.heard = self._seconds()
         self.transport.resumeProducing()
 
     def acknowledge(self) -> None:
         """Tell the other side what has been taken, now or as soon as there is room."""
         if self.session.unreported and self.state == self.STATE_OPEN and not self.blocked and not self._deaf:
-            self._write([frames.text(ack_text(self.session.report()), not self.serving)])
+            told = frames.text(ack_text(self.session.report()), not self.serving)
+            self._write([told], len(told))
 
-    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """What Autobahn writes goes the same way as what we write, and so in order."""
+        self._write([data], len(data))
+
+    def _encoded(self, runs: list[Run], memo: Memo) -> Encoded:
         raise NotImplementedError
 
     @property
     def slow_for(self) -> float | None:
         """For how many seconds the link has taken nothing of what waits for it; None when nothing waits."""
-        return None if self._stuck is None else self.factory.side.keepalive.seconds() - self._stuck
+        return None if self._stuck is None else self._seconds() - self._stuck
 
     @property
     def backlogged(self) -> bool:
@@ -620,14 +662,14 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def resumeProducing(self) -> None:
         self.blocked = False
         if self._stuck is not None:
-            self._stuck = self.factory.side.keepalive.seconds()
+            self._stuck = self._seconds()
         self._read()
         if self._pinged is not None and self.state == self.STATE_OPEN:
             pinged, self._pinged = self._pinged, None
             self.sendPong(pinged)
         self.acknowledge()
         if self.joined and self.session.waits:
-            self.flush({})
+            self.flush(Memo())
 
     def stopProducing(self) -> None:
         self.blocked = True
@@ -681,7 +723,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         To end twice is to end once. What the transport did not take stays in the outbox.
         """
         if self.state == self.STATE_OPEN:
-            self.flush({})
+            self.flush(Memo())
             self.ended = self.ended or f"closed with {code}: {reason}"
             self.close_code = code
             self._deaf = code not in _STILL_HEARD or not self.joined
@@ -745,6 +787,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _drop(self, reason: str) -> None:
         """End the link without a closing handshake."""
+        self._at_rest = False
         self.ended = self.ended or reason
         self._deaf = True
         self._leave()
@@ -754,6 +797,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
         was_open = self.state == self.STATE_OPEN
+        self._at_rest = False
         if was_open:
             self.acknowledge()
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -770,7 +814,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             self.close_code = code
             self.ended = f"closed with {code}: {(reasonUtf8 or b'').decode('utf-8', 'replace')}"
             self._deaf = True
-        self._since = self.factory.side.keepalive.seconds()
+        self._since = self._seconds()
         self.factory.side.keepalive.watch(self)
         self._leave()
 
@@ -803,11 +847,9 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._leave()
         self._close_session()
         self.factory.link_lost(self)
-        # Autobahn's future, which nobody asks for, has the link as its result. With that and with what
-        # `release` lets go of, the link would wait for the collector, which comes to what is old very rarely
-        # (`ces.ops.collector`).
+        # Autobahn's future, which nobody asks for, has the link as its result. With that the link would wait
+        # for the collector, which comes to what is old very rarely (`ces.ops.collector`).
         self.is_closed = None
-        release(self.transport)
 
     def _close_session(self) -> None:
         """The connection is gone: what becomes of what was sent and not acknowledged."""
@@ -855,17 +897,22 @@ class ServingLink(Link, WebSocketServerProtocol):
         head += [f"{name}: {value}" for name, value in responseHeaders or ()]
         self.sendData("\r\n".join([*head, "\r\n"]).encode() + body)
 
-    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
-        if self.dialect == CES1 and len(runs) == 1:
-            return runs[0].ces1_frames
+    def flush(self, memo: Memo) -> None:
+        if memo.batch is not None and self.joined and not self.blocked and self.session.take_as(memo.batch):
+            self._write(*memo.encoded)
+            if self._stuck is None:
+                return
+        super().flush(memo)
+
+    def _encoded(self, runs: list[Run], memo: Memo) -> Encoded:
         key = (self.dialect, *runs)
-        made = memo.get(key)
+        made = memo.frames.get(key)
         if made is None:
             if self.dialect == CES1:
-                made = [buffer for run in runs for buffer in run.ces1_frames]
+                buffers = [buffer for run in runs for buffer in run.ces1_frames]
             else:
-                made = frames.gathered(wire.pack(runs))
-            memo[key] = made
+                buffers = frames.gathered(wire.pack(runs))
+            made = memo.frames[key] = buffers, sum(map(len, buffers))
         return made
 
 
@@ -888,7 +935,9 @@ class DiallingLink(Link, WebSocketClientProtocol):
         self._handshake_failed(reason)
         super().failHandshake(reason)
 
-    def _encoded(self, runs: list[Run], memo: Memo) -> list[bytes]:
-        if self.dialect == CES2:
-            return [frames.masked_frames([b"".join(parts) for parts in wire.pack(runs)])]
-        return [frames.masked_frames([record for run in runs for record in run.records])]
+    def _encoded(self, runs: list[Run], memo: Memo) -> Encoded:
+        if self.dialect == CES1:
+            data = frames.masked_frames([record for run in runs for record in run.records])
+        else:
+            data = frames.masked_frames([b"".join(parts) for parts in wire.pack(runs)])
+        return [data], len(data)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ces.link.direct import Sockets
 from ces.link.keepalive import Keepalive
 from ces.link.owner import LinkLimits, Owner
 from ces.link.pressure import Pressure
@@ -60,6 +61,7 @@ class Side:
         self.limited = Limited(log, clock)
         self.keepalive = Keepalive(clock, limits.grain)
         self.turn = Turn(clock)
+        self.sockets = Sockets(log)
         self.malformed = 0
         self.dropped = 0
         self.missed = 0

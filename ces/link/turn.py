@@ -14,9 +14,27 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from ces.model.session import Batch
 from ces.model.wire import Run
 
-Memo = dict[tuple[object, ...], list[bytes]]
+Encoded = tuple[list[bytes], int]
+"""Frames as buffers to be written one after the other, and how many bytes they are."""
+
+
+class Memo:
+    """What links have sent in this turn, for others for which the same runs wait.
+
+    frames: encoded once, by dialect and runs.
+    batch, encoded: what the latest link took, in a session and without a gap, and its frames.
+    """
+
+    __slots__ = ("batch", "encoded", "frames")
+
+    def __init__(self) -> None:
+        self.frames: dict[tuple[object, ...], Encoded] = {}
+        self.batch: Batch | None = None
+        self.encoded: Encoded = [], 0
+
 
 FLUSH_BYTES = 256 * 1024
 """So many bytes received in one turn are passed on before more is read, while the processor's cache still has
@@ -27,10 +45,10 @@ class Flushable(Protocol):
     """A link, as far as a turn knows it."""
 
     def flush(self, memo: Memo) -> None:
-        """Write what waits; `memo` holds what has been encoded in this turn, for links with the same runs."""
+        """Write what waits; `memo` holds what others have sent in this turn."""
 
 
-class Batch(Protocol):
+class Group(Protocol):
     """What is added to a turn: a routing group, or a link (which is its own group)."""
 
     @property
@@ -45,13 +63,13 @@ class Turn:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._batches: set[Batch] = set()
+        self._groups: set[Group] = set()
         self._bytes = 0
         self._scheduled = False
 
-    def add(self, batch: Batch) -> None:
+    def add(self, group: Group) -> None:
         """Something was put into the outboxes of these links."""
-        self._batches.add(batch)
+        self._groups.add(group)
         if not self._scheduled:
             self._scheduled = True
             self._clock.callLater(0, self._end)
@@ -69,9 +87,9 @@ class Turn:
 
     def flush(self) -> None:
         """Flush every link that was added."""
-        batches, self._batches = self._batches, set()
+        groups, self._groups = self._groups, set()
         self._bytes = 0
-        memo: Memo = {}
-        for batch in batches:
-            for link in batch.links:
+        memo = Memo()
+        for group in groups:
+            for link in group.links:
                 link.flush(memo)

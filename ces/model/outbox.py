@@ -159,15 +159,17 @@ class Outbox:
 
         :return: the runs, how many records they are and how many bytes.
         """
-        size = 0
-        if self.pending and not self._settled and not self._spared:
+        size = records = 0
+        if self.pending and not self.bytes:
             runs = self.pending
-            for count, run in enumerate(runs):
-                if size + run.weight > budget and count:
-                    taken = runs[:count]
-                    del runs[:count]
-                    break
+            for place, run in enumerate(runs):
                 size += run.weight
+                if size > budget and place:
+                    size -= run.weight
+                    taken = runs[:place]
+                    del runs[:place]
+                    break
+                records += run.count
             else:
                 taken = runs[:]
                 runs.clear()
@@ -178,12 +180,12 @@ class Outbox:
                 while queue and (not taken or size + queue[0].weight <= budget):
                     run = queue.popleft()
                     size += run.weight
+                    records += run.count
                     taken.append(run)
                 if queue:
                     break
             self.bytes -= size
             self.tally.bytes -= size
-        records = sum([run.count for run in taken])
         self.taken += records
         return taken, records, size
 

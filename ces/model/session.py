@@ -44,10 +44,10 @@ class Session:
     """
 
     __slots__ = (
-        "_again",
         "_fresh",
         "_kept",
         "acknowledged",
+        "again",
         "id",
         "outbox",
         "received",
@@ -65,7 +65,7 @@ class Session:
         """How much of `received` the other side has been told."""
         self._fresh = 0
         self._kept: deque[tuple[int, Batch]] = deque()  # each with the number of its last record
-        self._again: list[Batch] = []  # the next one last
+        self.again: list[Batch] = []  # the next one last
 
     # -- out -------------------------------------------------------------------------------------------------
 
@@ -77,12 +77,13 @@ class Session:
     @property
     def waits(self) -> bool:
         """Whether anything is to be sent."""
-        return bool(self.outbox or self._again or self.outbox.gap)
+        outbox = self.outbox
+        return bool(outbox.pending or outbox.bytes or self.again or outbox.gap)
 
     @property
     def shut(self) -> bool:
         """Whether so much is unacknowledged that nothing more may be sent."""
-        return bool(self.id) and 2 * self.outbox.reserved >= self.outbox.limit and not self._again
+        return bool(self.id) and 2 * self.outbox.reserved >= self.outbox.limit and not self.again
 
     @property
     def size(self) -> int:
@@ -92,13 +93,13 @@ class Session:
     @property
     def unacknowledged(self) -> int:
         """Records that were sent, or are to be sent again, and are not acknowledged."""
-        return self.sent - self.acknowledged + sum(records for records, _, _, _ in self._again)
+        return self.sent - self.acknowledged + sum(records for records, _, _, _ in self.again)
 
     def take(self, budget: int) -> tuple[int, list[Run]]:
         """What is to be sent next: a gap to announce, and the runs that follow it."""
         outbox = self.outbox
-        if self._again:
-            batch = records, size, gap, runs = self._again.pop()
+        if self.again:
+            batch = records, size, gap, runs = self.again.pop()
             outbox.reserve(-size)
         elif not self.id:
             gap, outbox.gap = outbox.gap, 0
@@ -114,16 +115,44 @@ class Session:
         if not self.id:
             self.acknowledged = self.sent
             outbox.done(runs)
-        elif records or gap:
-            outbox.reserved += size
-            outbox.tally.bytes += size
+        elif records:
+            self._keep(batch)
+        elif gap:
             last = self._kept[-1] if self._kept else None
-            if not records and last is not None and last[0] == self.sent and not last[1][3]:
+            if last is not None and last[0] == self.sent and not last[1][3]:
                 # Gaps with nothing behind them: nothing else would bound their number.
                 self._kept[-1] = (self.sent, (0, 0, last[1][2] + gap, []))
             else:
                 self._kept.append((self.sent, batch))
         return gap, runs
+
+    @property
+    def latest(self) -> Batch | None:
+        """What was taken last, if it is kept."""
+        return self._kept[-1][1] if self._kept else None
+
+    def take_as(self, batch: Batch) -> bool:
+        """Take what another session has taken, if that and nothing else is to be sent next: they share it,
+        and what has to be found out about it is known.
+
+        :param batch: without a gap. :return: whether it was taken.
+        """
+        outbox = self.outbox
+        records, size, _, runs = batch
+        if outbox.pending != runs or outbox.bytes or outbox.gap or self.again or not self.id:
+            return False
+        if 2 * (outbox.reserved + size) > outbox.limit:
+            return False
+        outbox.pending.clear()
+        outbox.taken += records
+        self.sent += records
+        self._keep(batch)
+        return True
+
+    def _keep(self, batch: Batch) -> None:
+        self._kept.append((self.sent, batch))
+        self.outbox.reserved += batch[1]
+        self.outbox.tally.bytes += batch[1]
 
     def acknowledge(self, number: int) -> None:
         """The other side has taken responsibility for the first `number` records.
@@ -134,15 +163,16 @@ class Session:
             raise OutOfStep(self._out_of_step(number))
         self.acknowledged = number
         kept = self._kept
+        outbox = self.outbox
         freed = 0
-        hears = self.outbox.hears
         while kept and kept[0][0] <= number:
             batch = kept.popleft()[1]
             freed += batch[1]
-            if hears:
-                self.outbox.done(batch[3])
+            if outbox.hears:
+                outbox.done(batch[3])
         if freed:
-            self.outbox.reserve(-freed)
+            outbox.reserved -= freed
+            outbox.tally.bytes -= freed
 
     def resume(self, received: int) -> None:
         """The link was cut and the other side had received so many records: the rest is to be sent again.
@@ -166,7 +196,7 @@ class Session:
                     self.outbox.cut(split, rest[0])
         self._rewind()
         # A gap with nothing behind it: nobody knows whether it arrived.
-        self._again += announced
+        self.again += announced
         self.sent = received
         self.reported = self.received
         self._fresh = 0
@@ -185,7 +215,7 @@ class Session:
         return f"{number} is not between {self.acknowledged} acknowledged and {self.sent} sent records"
 
     def _rewind(self) -> None:
-        self._again += [batch for _, batch in reversed(self._kept)]
+        self.again += [batch for _, batch in reversed(self._kept)]
         self._kept.clear()
 
     def delivered(self) -> None:
@@ -202,9 +232,9 @@ class Session:
 
     def take_waiting(self) -> list[Run]:
         """Remove what is to be sent, for the first time or again, in order."""
-        runs = [run for _, _, _, batch in reversed(self._again) for run in batch]
-        self.outbox.reserve(-sum([size for _, size, _, _ in self._again]))
-        self._again.clear()
+        runs = [run for _, _, _, batch in reversed(self.again) for run in batch]
+        self.outbox.reserve(-sum([size for _, size, _, _ in self.again]))
+        self.again.clear()
         return runs + self.outbox.take_all()
 
     def take_all(self) -> list[Run]:

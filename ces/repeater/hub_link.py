@@ -129,7 +129,7 @@ class HubLink:
 
     def stop(self) -> Deferred[None]:
         """Send what can be sent and end the link; fires when it is gone."""
-        self.flush({})
+        self.flush(Memo())
         return self.dialler.stop()
 
     def give_up(self) -> None:
