@@ -95,10 +95,16 @@ def about(rounds: int, pace: Pace, arguments: list[str]) -> dict[str, str]:
         "software": f"Central Event System {ces.__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in packages),
         "beside it": ", ".join([_said("nats-server", "--version"), _said("mosquitto", "-h")]),
+        "network": f"loopback, TCP congestion control {_congestion_control()}",
         "how": f"server on core {core(SERVER_CORE)}, load on core {core(LOAD_CORE)}; rounds: {rounds}, "
         f"peers in turn; {pace.seconds:g} s each after {pace.warm_up:g} s of warm-up; medians",
         "repeat it": "`" + " ".join(["python -m benchmarks", *arguments]) + "`",
     }
+
+
+def _congestion_control() -> str:
+    """How the kernel paces what is sent: one with timers of its own (bbr) costs every server differently."""
+    return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
 def _said(program: str, option: str) -> str:
