@@ -71,7 +71,7 @@ class Outbox:
         self._settled: deque[Run] = deque()
         self._spared: deque[Run] | None = None
         self.bytes = 0
-        """Bytes of what is settled."""
+        """Bytes of what is settled; 0 when nothing is, since every record weighs something."""
         self.reserved = 0
         """Bytes of the limit that are taken up by what was taken and may have to be sent again."""
         self.dropped = 0
@@ -84,7 +84,7 @@ class Outbox:
         """Records taken so far."""
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self._settled or self._spared)
+        return bool(self.pending or self.bytes)
 
     @property
     def records(self) -> int:

@@ -77,8 +77,7 @@ class Session:
     @property
     def waits(self) -> bool:
         """Whether anything is to be sent."""
-        outbox = self.outbox
-        return bool(outbox.pending or outbox.bytes or self.again or outbox.gap)
+        return bool(self.outbox or self.again or self.outbox.gap)
 
     @property
     def shut(self) -> bool:
@@ -123,7 +122,7 @@ class Session:
                 # Gaps with nothing behind them: nothing else would bound their number.
                 self._kept[-1] = (self.sent, (0, 0, last[1][2] + gap, []))
             else:
-                self._kept.append((self.sent, batch))
+                self._keep(batch)
         return gap, runs
 
     @property
