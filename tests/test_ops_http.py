@@ -289,16 +289,33 @@ def test_who_does_not_read_answers_is_read_no_further_until_it_does(narrow):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_requests_behind_an_answer_that_is_not_read_get_none(narrow, at_once):
+def test_requests_behind_an_answer_wait_until_it_is_read(narrow, at_once):
     narrow.site.body_limit = 100_000
     if at_once:
-        narrow.channel.dataReceived(3 * BIG)
+        narrow.channel.dataReceived(4 * BIG)
     else:  # they come while the answer is made
         narrow.channel.dataReceived(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         narrow.channel.dataReceived(3 * BIG)
         narrow.slow.callback(100_000 * b"x")
-    assert narrow.transport.value().count(b"HTTP/1.1 200 ") == 1
+    for _ in range(4):
+        assert narrow.transport.value().count(b"HTTP/1.1 200 ") == 1
+        assert narrow.transport.producerState == "paused"
+        narrow.clock.advance(59)
+        narrow.transport.read_all()
+    assert narrow.transport.value() == b""
+    assert narrow.transport.producerState == "producing"
+    assert not narrow.transport.disconnecting
+    assert narrow.ask("GET", "/health").body == b"ok"
+
+
+def test_who_reads_no_answer_is_cut(narrow):
+    narrow.site.body_limit = 100_000
+    narrow.channel.dataReceived(2 * BIG)
+    narrow.clock.advance(59.9)
+    assert not narrow.transport.disconnecting
+    narrow.clock.advance(0.2)
     assert narrow.transport.disconnecting
+    assert narrow.transport.value().count(b"HTTP/1.1 200 ") == 1
 
 
 def test_requests_that_come_together_and_whose_answers_are_read_get_them_all(narrow):

@@ -153,6 +153,8 @@ class BoundedChannel(HTTPChannel):
 
     site: BoundedSite
     _deadline: IDelayedCall | None = None
+    _behind: Request | None = None
+    """The request whose answer is to be read before the next one gets any."""
 
     def connectionMade(self) -> None:
         """Take a place, if there is one."""
@@ -177,12 +179,20 @@ class BoundedChannel(HTTPChannel):
         super().pauseProducing()
         self._networkProducer.pauseProducing()
 
+    def resumeProducing(self) -> None:
+        """What was written has been passed on: go on."""
+        super().resumeProducing()
+        if self._behind is not None:
+            request, self._behind = self._behind, None
+            self.requestDone(request)
+
     def requestDone(self, request: Request) -> None:
-        """The next request has its own time. If it has come already and this answer is not read, it gets
-        none: Twisted would answer all that one read brought, thousands, whatever waits to be written.
+        """The next request has its own time. It waits until this answer has been passed on: Twisted would
+        answer all that one read brought, thousands, whatever waits to be written.
         """
-        if self._waitingForTransport and (self._buffer or any(self._dataBuffer)):
-            self.persistent = False
+        if self.persistent and self._waitingForTransport:
+            self._behind = request
+            return
         super().requestDone(request)
         if self._deadline is not None and self._deadline.active():
             self._deadline.reset(REQUEST_TIMEOUT)
