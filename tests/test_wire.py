@@ -154,6 +154,25 @@ def test_a_batch_for_one_room_is_one_run_without_a_copy() -> None:
     assert run.records == [b"A\n{1}\n", b"A\n{2}\n"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [
+        ([100] * 5, [500]),
+        ([BATCH_BYTES - 100, 100, 100], [BATCH_BYTES, 100]),
+        ([100, BATCH_BYTES, 100, 100], [100, BATCH_BYTES, 200]),
+        ([100, BATCH_BYTES - 99, BATCH_BYTES - 99], [100, BATCH_BYTES - 99, BATCH_BYTES - 99]),
+    ],
+)
+def test_batches_for_one_room_are_joined_as_far_as_a_message_may_be_long(
+    sizes: list[int], parts: list[int]
+) -> None:
+    messages = [b"A\n{1}\nA\n{%b}\n" % (b"x" * (size - 11)) for size in sizes]
+    assert list(map(len, messages)) == sizes
+    [run] = read_ces2(messages, KnownRooms(), [])
+    assert (list(map(len, run.parts)), run.count) == (parts, 2 * len(messages))
+    assert b"".join(run.parts) == b"".join(messages)
+
+
 def test_a_batch_for_several_rooms_is_one_run_for_each_stretch() -> None:
     message = b"A\n{1}\nA\n{2}\nB\n{3}\n\n{4}\nA\n{5}\n"
     runs = read_ces2([message], KnownRooms(), [])

@@ -120,6 +120,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         "dialect",
         "heard",
         "joined",
+        "masked",
         "outbox",
         "put",
         "session",
@@ -178,6 +179,8 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.dialect = CES1
+        self.masked = self.serving
+        """Whether what comes is masked (RFC 6455 section 5.3)."""
         self.joined = False
         self.blocked = False
         """The transport has more than it can pass on; the outbox fills."""
@@ -333,9 +336,10 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
     # -- in --------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard = self._seconds()
+        seconds = self._seconds
+        self.heard = seconds()
         if self._at_rest and len(data) <= ACK_FRAME:
-            end = self._take_ack(data)
+            end = _take_ack(self, data)
             if end == len(data):
                 return
             data = data[end:]
@@ -369,7 +373,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
             return
         while True:
             if self.state == self.STATE_OPEN and self.current_frame is None and not self.inside_message:
-                payloads, end, missing = frames.scan(self.data, self.serving, self.limits.message)
+                payloads, end, missing = frames.scan(self.data, self.masked, self.limits.message)
                 if end:
                     self.data = self.data[end:]
                 if payloads:
@@ -381,25 +385,12 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                     self._at_rest = self.state == self.STATE_OPEN and bool(self.session.id)
                     return
                 if self.data[0] == frames.TEXT_FIN and self.session.id and self.state == self.STATE_OPEN:
-                    end = self._take_ack(self.data)
+                    end = _take_ack(self, self.data)
                     if end:
                         self.data = self.data[end:]
                         continue
             if not self.processData() or self.state == self.STATE_CLOSED:
                 return
-
-    def _take_ack(self, data: bytes) -> int:
-        """Take an acknowledgement the fast way, if `data` begins with one: they are as many as all else
-        together.
-
-        :return: how many bytes it was.
-        """
-        found = frames.short_text(data, self.serving)
-        number = None if found is None else ack_number(found[0])
-        if found is None or number is None:
-            return 0
-        self._acknowledged(number)
-        return found[1]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if isBinary or (self.dialect == CES1 and not (self.serving and self.kind == MESSENGER)):
@@ -496,7 +487,10 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         elif self.dialect == CES2 and not self.node:
             self.end(PROTOCOL_ERROR, "the first message was not a hello")
         elif isinstance(message, int):
-            self._acknowledged(message)
+            if self.session.id:
+                _acknowledged(self, message)
+            else:
+                self._fault(["an acknowledgement came on a link without a session"])
         elif not self.joined:
             return  # the link is ending: nothing of this matters any more
         elif isinstance(message, SubscriptionChange):
@@ -516,26 +510,6 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
                 "gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost
             )
             side.owner.missed(self, message.lost)
-
-    def _acknowledged(self, number: int) -> None:
-        """The other side has taken responsibility for the first `number` records."""
-        session = self.session
-        if not session.id:
-            self._fault(["an acknowledgement came on a link without a session"])
-            return
-        before = session.acknowledged
-        try:
-            session.acknowledge(number)
-        except OutOfStep as fault:
-            self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
-            return
-        if number != before:
-            if not self._carried:
-                self._carry()
-            if self._stuck is not None:
-                self._stuck = self._seconds()
-                if self.joined:
-                    self.factory.side.turn.add(self)
 
     def _fault(self, faults: Sequence[str]) -> None:
         """Malformed records or text: count, log, tell, and end a link that sends nothing else."""
@@ -870,6 +844,44 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self.factory.side.limited.info(
             "handshake", "handshake with {peer} failed: {reason}", peer=self.peer, reason=reason[:200]
         )
+
+
+# Acknowledgements are as many as all else together. To find a method in a link takes a look into its large
+# dict, which is far from the processor: so these are functions, and touch nothing but slots.
+
+
+def _take_ack(link: Link, data: bytes) -> int:
+    """Take an acknowledgement the fast way, if `data` begins with one.
+
+    :return: how many bytes it was.
+    """
+    masked = link.masked
+    text = frames.short_text(data, masked)
+    if text is None:
+        return 0
+    number = ack_number(text)
+    if number is None:
+        return 0
+    _acknowledged(link, number)
+    return len(text) + (frames.SHORT_MASKED if masked else frames.SHORT_PLAIN)
+
+
+def _acknowledged(link: Link, number: int) -> None:
+    """The other side has taken responsibility for the first `number` records."""
+    session = link.session
+    before = session.acknowledged
+    try:
+        session.acknowledge(number)
+    except OutOfStep as fault:
+        link.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
+        return
+    if number != before:
+        if not link._carried:
+            link._carry()
+        if link._stuck is not None:
+            link._stuck = link._seconds()
+            if link.joined:
+                link.factory.side.turn.add(link)
 
 
 class ServingLink(Link, WebSocketServerProtocol):

@@ -12,7 +12,6 @@ A message that holds none of the control keys is a subscription change. Unknown 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import msgspec
@@ -121,10 +120,18 @@ def ack_text(number: int) -> bytes:
     return b'{"ack":%d}' % number
 
 
-_ACK = re.compile(rb'\{"ack": ?(0|[1-9][0-9]{0,17})\}')
+class _Ack(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An acknowledgement and nothing else."""
+
+    ack: Count
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 def ack_number(text: bytes) -> int | None:
-    """The number, when `text` is an acknowledgement as most write it; None for `read_control` to decide."""
-    found = _ACK.fullmatch(text)
-    return None if found is None else int(found[1])
+    """The number, when `text` is a plain acknowledgement; None for `read_control` to decide."""
+    try:
+        return _decode_ack(text).ack
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None

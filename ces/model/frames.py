@@ -21,6 +21,9 @@ TEXT_FIN = 0x81
 BINARY_FIN = 0x82
 MASKED = 0x80
 
+SHORT_PLAIN, SHORT_MASKED = 2, 6
+"""Bytes in front of a payload of up to 125 bytes."""
+
 LARGE = 4096
 """A payload of so many bytes is not copied where that can be avoided; smaller ones are cheaper to copy."""
 
@@ -92,20 +95,20 @@ def scan(data: bytes, masked: bool, limit: int) -> Scan:
     return Scan(payloads, at, 0)
 
 
-def short_text(data: bytes, masked: bool) -> tuple[bytes, int] | None:
-    """The payload of the whole, final, minimal text frame of up to 125 bytes that begins `data`, and where it
-    ends; None when there stands anything else.
+def short_text(data: bytes, masked: bool) -> bytes | None:
+    """The payload of the whole, final, minimal text frame of up to 125 bytes that begins `data`; None when
+    there stands anything else.
 
     Its bytes may not be UTF-8: only who knows the text that it looks for may take it from here.
     """
     if len(data) < 2 or data[0] != TEXT_FIN:
         return None
     length = data[1] ^ (MASKED if masked else 0)
-    start = 6 if masked else 2
+    start = SHORT_MASKED if masked else SHORT_PLAIN
     end = start + length
     if length > 125 or end > len(data):
         return None
-    return (apply_mask(data[start:end], data[2:6]) if masked else data[2:end]), end
+    return apply_mask(data[start:end], data[2:SHORT_MASKED]) if masked else data[start:end]
 
 
 def text(payload: bytes, masked: bool) -> bytes:

@@ -234,20 +234,20 @@ def read_ces2(messages: list[bytes], known: KnownRooms, faults: list[str]) -> li
 
     :param faults: takes one sentence per malformed record, which is in no run.
 
-    Cost: messages that are all for one room become one run whose parts they are; otherwise each message is
+    Cost: messages that are all for one room become one run, small ones joined; otherwise each message is
     taken by itself. Records of ordinary size cost no step of Python's each: a `BytesIO` splits into lines
     with ``memchr``, which no method of `bytes` does, and lists of lines are compared as a whole.
     """
     first = messages[0] if messages else b""
     room = first[: first.find(b"\n")]
-    count = _count_records(messages, room)
+    parts, count = _alike(messages, room)
     if count:
         try:
             known[room]
         except MalformedRecord as fault:
             faults += [str(fault)] * count
             return []
-        return [Run(room, messages, count)]
+        return [Run(room, parts, count)]
     runs: list[Run] = []
     for message in messages:
         _read_batch(message, known, faults, runs)
@@ -257,24 +257,51 @@ def read_ces2(messages: list[bytes], known: KnownRooms, faults: list[str]) -> li
 _first_byte = itemgetter(0)
 
 
-def _count_records(messages: list[bytes], room: bytes) -> int:
-    """How many records `messages` hold, if each message is one or more whole records for `room` and within
-    its limit; else 0.
+def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
+    """The parts of a run and how many records it has, if each of `messages` is one or more whole records for
+    `room` and within its limit; else no record.
     """
     head = room + b"\n{"
     for message in messages:
         if not message.startswith(head) or message[-1:] != b"\n":
-            return 0
+            return [], 0
         if len(message) > BATCH_BYTES and message.count(b"\n") > 2:
-            return 0
-    if messages and messages[0].find(b"\n", len(head)) > frames.LARGE:
+            return [], 0
+    if not messages:
+        return [], 0
+    first_record = messages[0].find(b"\n", len(head)) + 1
+    if len(messages) == 1 and first_record == len(messages[0]):
+        return messages, 1
+    if first_record > frames.LARGE:
         counts = [_walk(message, head) for message in messages]
-        return sum(counts) if all(counts) else 0
-    # No record is spread over two messages: each begins with a line for a room and ends with a line.
-    lines = BytesIO(messages[0] if len(messages) == 1 else b"".join(messages)).readlines()
-    count = len(lines) // 2
-    alike = lines[::2] == [head[:-1]] * count and bytes(map(_first_byte, lines[1::2])) == b"{" * count
-    return count if alike else 0
+        return messages, sum(counts) if all(counts) else 0
+    batches = _joined(messages) if len(messages) > 1 else messages
+    records = 0
+    for batch in batches:
+        # No record is spread over two messages: each begins with a line for a room and ends with a line.
+        lines = BytesIO(batch).readlines()
+        count = len(lines) // 2
+        if lines[::2] != [head[:-1]] * count or bytes(map(_first_byte, lines[1::2])) != b"{" * count:
+            return [], 0
+        records += count
+    return batches, records
+
+
+def _joined(messages: list[bytes]) -> list[bytes]:
+    """The same bytes in messages as long as they may be: what is kept until it is acknowledged is better few
+    pieces than many, and so is what is written to many links.
+    """
+    batches: list[bytes] = []
+    pending: list[bytes] = []
+    size = 0
+    for message in messages:
+        size += len(message)
+        if size > BATCH_BYTES:
+            batches.append(b"".join(pending))
+            pending, size = [], len(message)
+        pending.append(message)
+    batches.append(b"".join(pending))
+    return [batch for batch in batches if batch]
 
 
 def _walk(message: bytes, head: bytes) -> int:
