@@ -19,8 +19,9 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.testing import MemoryReactorClock
 from websockets.frames import apply_mask
 
+from ces.link.ends import DiallingLink, ServingLink
 from ces.link.owner import LinkLimits
-from ces.link.protocol import DiallingLink, Link, ServingLink
+from ces.link.protocol import Link
 from ces.link.server import ServingFactory
 from ces.model.wire import Run
 from tests.links import KEY, UPGRADE, Alone, Lines, Recorder, frame, make_dialler, make_side, upgraded

@@ -58,7 +58,6 @@ class Role:
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *twistd: str) -> list[str]:
-
         return [
             twistd_script(),
             *twistd,
@@ -78,6 +77,31 @@ class Role:
         )
         until(self.healthy, f"{self.name} answers")
         return self
+
+    def run(self, *twistd: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            self.command(*twistd),
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def fail_as_daemon(self, sentence: str) -> str:
+        """Start it as a daemon, which must fail, say why in its log, and leave no pid file.
+
+        :return: what it said where it was started.
+        """
+        pidfile = self.folder / f"{self.name}.pid"
+        done = self.run(f"--pidfile={pidfile}", f"--logfile={self.log}")
+        assert done.returncode == 1
+        # The daemon tells its parent the beginning of it first, then its log, and ends after that.
+        until(lambda: sentence in self.logged(), "the log says why")
+        until(lambda: not pidfile.exists(), "the pid file is removed")
+        assert "Traceback" not in done.stdout + done.stderr + self.logged()
+        return done.stderr
 
     def healthy(self) -> bool:
         assert self.process is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from ces.link.listen import Listening, with_backlog
-from tests.fleet import PATIENCE, Role, until
+from tests.fleet import Role
 from tests.links import Lines
 
 
@@ -51,23 +50,8 @@ async def test_a_daemon_whose_port_is_taken_says_so_and_leaves_no_pid_file(tmp_p
     first = listening("tcp:0:interface=127.0.0.1")
     first.privilegedStartService()
     role = Role(tmp_path, "ces-hub", first.ports[0].getHost().port)
-    done = subprocess.run(
-        role.command("--pidfile=hub.pid", "--logfile=hub.log"),
-        cwd=tmp_path,
-        env=role.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 1
-    assert f"ces-hub: cannot listen on tcp:{role.port}:" in done.stderr
-    # The daemon tells its parent first, then its log, and ends after that.
-    log = tmp_path / "hub.log"
-    until(
-        lambda: "Address already in use; choose another with --listen" in log.read_text(), "the log says why"
-    )
-    until(lambda: not (tmp_path / "hub.pid").exists(), "the pid file is removed")
-    assert "Traceback" not in log.read_text()
+    said = role.fail_as_daemon("Address already in use; choose another with --listen")
+    assert f"ces-hub: cannot listen on tcp:{role.port}:" in said
     await first.stopService()
 
 

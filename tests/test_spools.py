@@ -9,7 +9,6 @@ import contextlib
 import resource
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ces.ops.logging import LogLevels
 from ces.ops.spool_file import RETRY
 from ces.repeater.service import make_repeater_service
 from ces.repeater.settings import RepeaterSettings
-from tests.fleet import PATIENCE, Peer, Role, event, free_port, until
+from tests.fleet import Peer, Role, event, free_port, until
 from tests.links import ANSWER, Lines, frame, run, upgraded
 from tests.links import record as line
 from tests.messengers import TEXT, Told, connected, make_messenger
@@ -358,29 +357,16 @@ def test_a_repeater_killed_while_its_hub_is_away_loses_no_event_and_keeps_the_or
 
 
 def test_a_repeater_whose_spool_is_damaged_says_so_in_a_sentence_and_ends(tmp_path: Path) -> None:
-    spool, log = tmp_path / "repeater.sqlite3", tmp_path / "repeater.log"
+    spool = tmp_path / "repeater.sqlite3"
     spool.write_text("no database" * 100)
     role = Role(tmp_path, "ces-repeater", free_port(), "--spool", str(tmp_path))
     sentence = (
         f"ces-repeater: the spool {spool} cannot be used: it is damaged (file is not a database);"
         " move it away, or name another directory\n"
     )
-    for twistd in (("-n", "--pidfile="), ("--pidfile=repeater.pid", f"--logfile={log}")):
-        done = subprocess.run(
-            role.command(*twistd),
-            cwd=tmp_path,
-            env=role.env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == 1
-        assert "Traceback" not in done.stdout + done.stderr
-        if "-n" in twistd:
-            assert done.stdout.endswith(sentence)
-    # A daemon tells its parent the beginning of it, then its log, and ends after that.
-    assert "ces-repeater: the spool " in done.stderr
-    until(lambda: sentence in log.read_text(), "the log says why")
-    until(lambda: not (tmp_path / "repeater.pid").exists(), "the pid file is removed")
-    assert "Traceback" not in log.read_text()
+    done = role.run("-n", "--pidfile=")
+    assert done.returncode == 1
+    assert done.stdout.endswith(sentence)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "ces-repeater: the spool " in role.fail_as_daemon(sentence)
     assert spool.read_text() == "no database" * 100

@@ -22,7 +22,8 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
-from ces.link.protocol import GOING_AWAY, NORMAL, DiallingLink, Link
+from ces.link.ends import DiallingLink
+from ces.link.protocol import GOING_AWAY, NORMAL, Link
 from ces.link.server import Read, read_by_dialect
 from ces.link.side import Side
 from ces.model.address import Address

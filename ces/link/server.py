@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 
-from ces.link.protocol import Link, ServingLink
+from ces.link.ends import ServingLink
+from ces.link.protocol import Link
 from ces.link.side import Side
 from ces.model.session import Session
 from ces.model.wire import CES1, KnownRooms, Run, read_ces1, read_ces2
