@@ -169,6 +169,7 @@ class Site:
         self.collector.close()
         for role in roles:
             assert "Traceback" not in role.logged(), role.logged()
+            assert "Starting factory" not in role.logged(), "Twisted's word for each connection to a target"
 
 
 @pytest.fixture
