@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.load import Connection, Poll, drive, settle
+from benchmarks.load import PATIENCE, Connection, Poll, drive, settle
 from benchmarks.peers import PEERS, Server, hub
 from benchmarks.throughput import (
     EVENT,
@@ -19,13 +19,14 @@ from benchmarks.throughput import (
     Pace,
     Stamps,
     close,
+    connections,
     join,
     percentile,
     send_paced,
     settle_paced,
     stamped,
 )
-from benchmarks.wire import Ces2, event
+from benchmarks.wire import Ces2, event, masked
 from tests.certificates import make_certificate
 
 IDLE = 10_000
@@ -36,6 +37,9 @@ SUBSCRIBERS, ROOMS_EACH = 1000, 1000
 LEAVER_ROOMS = 100_000
 ROOMS_AT_A_TIME = 1000
 """In one subscription change, as our messenger does it."""
+
+CLOSE = 8
+"""The opcode (RFC 6455 section 5.2)."""
 
 SPEECH = Ces2()
 
@@ -99,13 +103,24 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
         return {"links": count, "bytes_each": each}
 
 
+def leave(connections: list[Connection]) -> None:
+    """End these in good order: for links that are cut a hub keeps sessions and what comes for them."""
+    for connection in connections:
+        connection.socket.settimeout(PATIENCE)
+        connection.socket.sendall(masked((1000).to_bytes(2, "big"), CLOSE))
+    for connection in connections:
+        while connection.socket.recv(65536):
+            pass
+        connection.socket.close()
+
+
 def growth(pace: Pace) -> Numbers:
     """Deliveries per CPU-second of 100 busy links (50 publish to 50), alone and beside many idle links."""
     load = Load(rooms=50, per_room=1, batch=8, windows=(1024,))
     with serving() as server:
         streams = join(PEERS["ces.2"], load, load.windows[0], server.address, server.address)
         alone = drive(streams, server.cpu, pace.seconds, pace.warm_up)
-        close(streams)
+        leave(connections(streams))
         others = idle_links(server, int(IDLE * pace.scale), IDLE_ROOMS)
         streams = join(PEERS["ces.2"], load, load.windows[0], server.address, server.address)
         beside = drive(streams, server.cpu, pace.seconds, pace.warm_up, others)
