@@ -103,12 +103,12 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
         return {"links": count, "bytes_each": each}
 
 
-def leave(connections: list[Connection]) -> None:
+def leave(everyone: list[Connection]) -> None:
     """End these in good order: for links that are cut a hub keeps sessions and what comes for them."""
-    for connection in connections:
+    for connection in everyone:
         connection.socket.settimeout(PATIENCE)
         connection.socket.sendall(masked((1000).to_bytes(2, "big"), CLOSE))
-    for connection in connections:
+    for connection in everyone:
         while connection.socket.recv(65536):
             pass
         connection.socket.close()

@@ -176,7 +176,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         super().__init__()
         self.dialect = CES1
         self.masked = self.serving
-        """Whether what comes is masked (RFC 6455 section 5.3)."""
+        """Whether what comes is masked (RFC 6455 section 5.3): as `serving`, and in a slot."""
         self.joined = False
         self.blocked = False
         """The transport has more than it can pass on; the outbox fills."""
@@ -592,6 +592,7 @@ class Link(WebSocketAdapterProtocol, WebSocketProtocol):
         self._write([data], len(data))
 
     def _encoded(self, runs: list[Run], memo: Memo) -> Encoded:
+        """The frames of these runs, which each end makes in its own way."""
         raise NotImplementedError
 
     @property

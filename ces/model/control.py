@@ -72,6 +72,7 @@ Message = SubscriptionChange | Hello | Gap | Error
 
 NODE_LENGTH = 128
 
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _decode = msgspec.json.Decoder(_Text).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -83,7 +84,7 @@ def read_control(text: bytes) -> Message | int:
     """
     try:
         message = _decode(text)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise MalformedControl(f"the text message cannot be read: {error}") from None
     if message.hello is not None:
         node = message.hello.node
@@ -133,5 +134,5 @@ def ack_number(text: bytes) -> int | None:
     """The number, when `text` is a plain acknowledgement; None for `read_control` to decide."""
     try:
         return _decode_ack(text).ack
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None

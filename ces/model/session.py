@@ -149,6 +149,7 @@ class Session:
         return True
 
     def _keep(self, batch: Batch) -> None:
+        # Here and in `acknowledge` not `Outbox.reserve`: every write and acknowledgement comes by.
         self._kept.append((self.sent, batch))
         self.outbox.reserved += batch[1]
         self.outbox.tally.bytes += batch[1]

@@ -275,7 +275,10 @@ def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
     if first_record > frames.LARGE:
         counts = [_walk(message, head) for message in messages]
         return messages, sum(counts) if all(counts) else 0
-    batches = _joined(messages) if len(messages) > 1 else messages
+    batches = messages
+    if len(messages) > 1:
+        # What is kept until it is acknowledged, and written to many links, is better few pieces than many.
+        batches = [b"".join(parts) for parts in pack([Run(room, messages)])]
     records = 0
     for batch in batches:
         # No record is spread over two messages: each begins with a line for a room and ends with a line.
@@ -285,23 +288,6 @@ def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
             return [], 0
         records += count
     return batches, records
-
-
-def _joined(messages: list[bytes]) -> list[bytes]:
-    """The same bytes in messages as long as they may be: what is kept until it is acknowledged is better few
-    pieces than many, and so is what is written to many links.
-    """
-    batches: list[bytes] = []
-    pending: list[bytes] = []
-    size = 0
-    for message in messages:
-        size += len(message)
-        if size > BATCH_BYTES:
-            batches.append(b"".join(pending))
-            pending, size = [], len(message)
-        pending.append(message)
-    batches.append(b"".join(pending))
-    return [batch for batch in batches if batch]
 
 
 def _walk(message: bytes, head: bytes) -> int:
