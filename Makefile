@@ -35,29 +35,29 @@ bench: .venv/.run
 	$(BIN)/python -m benchmarks
 
 differential: .venv/.test
-	$(BIN)/python -m tests.differential 1000000 $$RANDOM
+	$(BIN)/python -m tests.stress.differential 1000000 $$RANDOM
 
 simulation: .venv/.test
-	$(BIN)/python -m tests.simulation 100000 $$RANDOM
+	$(BIN)/python -m tests.stress.simulation 100000 $$RANDOM
 
 cuts: .venv/.test
-	$(BIN)/python -m tests.cuts messenger 1000 $$RANDOM
-	$(BIN)/python -m tests.cuts repeater 1000 $$RANDOM
-	$(BIN)/python -m tests.cuts hub 1000 $$RANDOM
+	$(BIN)/python -m tests.stress.cuts messenger 1000 $$RANDOM
+	$(BIN)/python -m tests.stress.cuts repeater 1000 $$RANDOM
+	$(BIN)/python -m tests.stress.cuts hub 1000 $$RANDOM
 
 crashes: .venv/.test
-	$(BIN)/python -m tests.crashes hub 50
-	$(BIN)/python -m tests.crashes slow 60
-	$(BIN)/python -m tests.crashes burst 100000
-	$(BIN)/python -m tests.crashes herd 2000
-	$(BIN)/python -m tests.crashes backoff 60
+	$(BIN)/python -m tests.stress.crashes hub 50
+	$(BIN)/python -m tests.stress.crashes slow 60
+	$(BIN)/python -m tests.stress.crashes burst 100000
+	$(BIN)/python -m tests.stress.crashes herd 2000
+	$(BIN)/python -m tests.stress.crashes backoff 60
 
 fuzz: .venv/.test
-	$(BIN)/python -m tests.fuzz 1000000 $$RANDOM
+	$(BIN)/python -m tests.stress.fuzz 1000000 $$RANDOM
 
 HOURS ?= 1
 soak: .venv/.test
-	$(BIN)/python -m tests.soak $(HOURS) $$RANDOM
+	$(BIN)/python -m tests.stress.soak $(HOURS) $$RANDOM
 
 wheel: .venv/.dev
 	rm -rf dist build

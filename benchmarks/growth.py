@@ -27,7 +27,7 @@ from benchmarks.throughput import (
     stamped,
 )
 from benchmarks.wire import Ces2, event, masked
-from tests.certificates import make_certificate
+from tests.support.certificates import make_certificate
 
 IDLE = 10_000
 IDLE_ROOMS = 10

@@ -20,11 +20,11 @@ import pytest_twisted
 from hypothesis import settings
 from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from twisted.python.failure import Failure
+from twisted.logger import globalLogPublisher
 
 from ces.link.direct import Sockets
 from ces.model import wire
+from tests.support.logged import LoggedFailures
 
 # The same examples in every run; `pytest --hypothesis-profile=default` draws others.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -48,7 +48,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the soak, if it is wanted."""
     if any(map(_of_soak, session.items)) and not session.config.option.collectonly:
         session.config.stash[SOAK] = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak", SOAK_HOURS, "1"],
+            [sys.executable, "-m", "tests.stress.soak", SOAK_HOURS, "1"],
             cwd=session.config.rootpath,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,30 +82,6 @@ def soak(pytestconfig: pytest.Config) -> subprocess.Popen[str]:
 
 def _of_soak(item: pytest.Item) -> bool:
     return item.path.name == "test_soak.py"
-
-
-class LoggedFailures:
-    """The failures that Twisted's log received during one test; those not flushed fail it."""
-
-    def __init__(self) -> None:
-        self._events: list[LogEvent] = []
-
-    def __call__(self, event: LogEvent) -> None:
-        if event.get("log_failure") is not None:
-            self._events.append(event)
-
-    def flush(self, *kinds: type[BaseException]) -> list[Failure]:
-        """Take out and return the failures of these exception types, all of them when none is named."""
-        gc.collect()  # An unhandled Deferred error is logged when the Deferred is collected.
-        taken, kept = [], []
-        for event in self._events:
-            wanted = not kinds or event["log_failure"].check(*kinds)
-            (taken if wanted else kept).append(event)
-        self._events = kept
-        return [event["log_failure"] for event in taken]
-
-    def describe(self) -> list[str]:
-        return [f"{formatEvent(event)}\n{event['log_failure'].getTraceback()}" for event in self._events]
 
 
 @pytest.fixture(scope="session", autouse=True)

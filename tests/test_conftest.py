@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,12 @@ def test_each_leak_is_an_error_of_the_test_that_left_it_alone(tmp_path):
         str(tmp_path),
     ]
     done = subprocess.run(
-        [*command, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [*command, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     summary = [line for line in done.stdout.splitlines() if line.startswith(("PASSED", "ERROR", "FAILED"))]
     errors = {line.split("::")[1].split()[0] for line in summary if line.startswith("ERROR")}

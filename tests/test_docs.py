@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ces.config.settings import Settings, resolve
 from ces.hub import api as hub
 from ces.hub.settings import HubSettings
-from ces.model.settings import Settings, resolve
 from ces.repeater import api as repeater
 from ces.repeater.settings import RepeaterSettings
-from tests.repeaters import Bench
-from tests.test_hub import Floor
+from tests.hub.test_hub import Floor
+from tests.support.repeaters import Bench
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -23,11 +23,11 @@ from ces.link.protocol import REPLACED, Link
 from ces.link.shown import registrations, trouble
 from ces.link.side import Side
 from ces.model.control import Error, SubscriptionChange
-from ces.model.held import Held
-from ces.model.outbox import Spare
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
 from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
 from ces.model.withdrawn import withdraw
+from ces.session.held import Held
+from ces.session.outbox import Spare
 
 ANNOUNCED_ROOMS = 1000
 """At most so many rooms in one subscription change to another hub: far below any message limit."""

@@ -14,9 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from ces.hub.hub import SELF, Hub
 from ces.hub.settings import INTERCONNECTIONS
 from ces.link.protocol import NORMAL, REPLACED
-from ces.link.reconnect import UP, Dialler
 from ces.model.address import Address, parse_address
 from ces.model.routing import HUB
+from ces.uplink.reconnect import UP, Dialler
 
 PATH = "/connect/hub"
 COVERED, ITSELF = "covered", "itself"

@@ -16,11 +16,11 @@ from ces.hub.interconnect import Interconnections, hub_address
 from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
 from ces.link.owner import LinkLimits
-from ces.model.held import Held
-from ces.model.priority import spare_tags
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
+from ces.session.held import Held
+from ces.session.priority import spare_tags
 
 
 class HubLinks(Service):

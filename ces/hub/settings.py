@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ces.model.settings import LinkSettings, option
-from ces.model.values import address, any_value_is_true, flag, integer, plain, seconds, show_size, size, word
+from ces.config.settings import LinkSettings, option
+from ces.config.values import address, any_value_is_true, flag, integer, plain, seconds, show_size, size, word
 
 DEFAULT_PORT = 7100
 

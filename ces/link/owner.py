@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ces.config.settings import LinkSettings
 from ces.model.control import SubscriptionChange
-from ces.model.settings import LinkSettings
 from ces.model.wire import Run
 
 if TYPE_CHECKING:

@@ -45,10 +45,10 @@ from ces.model.control import (
     read_control,
     write_control,
 )
-from ces.model.outbox import Outbox
 from ces.model.routing import MESSENGER
-from ces.model.session import OutOfStep, Session
 from ces.model.wire import CES1, CES2, Run
+from ces.session.outbox import Outbox
+from ces.session.session import OutOfStep, Session
 
 if TYPE_CHECKING:
     from ces.link.side import Side

@@ -18,8 +18,8 @@ from twisted.web.iweb import IRequest
 from ces.link.ends import ServingLink
 from ces.link.protocol import Link
 from ces.link.side import Side
-from ces.model.session import Session
 from ces.model.wire import CES1, KnownRooms, Run, read_ces1, read_ces2
+from ces.session.session import Session
 
 if TYPE_CHECKING:
     from ces.ops.http import BoundedChannel  # at run time it would bring the global reactor to messengers

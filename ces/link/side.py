@@ -17,9 +17,9 @@ from ces.link.owner import LinkLimits, Owner
 from ces.link.pressure import Pressure
 from ces.link.protocol import GOING_AWAY, Link
 from ces.link.turn import Turn
-from ces.model.outbox import Outbox, Spare, Tally
-from ces.model.session import ACK_SECONDS, Session
 from ces.ops.logging import Limited
+from ces.session.outbox import Outbox, Spare, Tally
+from ces.session.session import ACK_SECONDS, Session
 
 GOODBYE = 2.0
 """So many seconds links have to close when their side goes away and what could be sent has been sent."""
@@ -36,7 +36,7 @@ class Side:
     """One owner's side of its links.
 
     :param owner: who is told what its links do.
-    :param limits: of every link; `ces.link.reconnect.Dialler` and `ces.link.server.ServingFactory` take it
+    :param limits: of every link; `ces.uplink.reconnect.Dialler` and `ces.link.server.ServingFactory` take it
         from here.
     :param clock: the reactor or a test's Clock.
     :param spare: which records outlive others when too much waits for a link.

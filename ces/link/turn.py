@@ -14,8 +14,8 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from ces.model.session import Batch
 from ces.model.wire import Run
+from ces.session.session import Batch
 
 Encoded = tuple[list[bytes], int]
 """Frames as buffers to be written one after the other, and how many bytes they are."""

@@ -29,7 +29,7 @@ from ces.messenger.once import Unconfirmed, send_once
 from ces.messenger.reception import Received
 from ces.messenger.service import MessengerService
 from ces.messenger.waiting import Closed, Dropped, Kept, TimedOut, TooManyWaiting
-from ces.ops.spool_file import SpoolError
+from ces.uplink.spool_file import SpoolError
 
 __all__ = [
     "Closed",

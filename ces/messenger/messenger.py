@@ -1,7 +1,7 @@
 """The messenger: one link to a hub, kept up, with what it wants and what it has to say.
 
 Owns the rooms, the state and the ends of the spool; the link is dialled and dialled again by
-`ces.link.reconnect.Dialler`, which this is, and what arrives is `ces.messenger.reception.Reception`'s.
+`ces.uplink.reconnect.Dialler`, which this is, and what arrives is `ces.messenger.reception.Reception`'s.
 
 On the wire (docs/protocol.md sections 4 to 6): each new link is told the rooms again, then carries what the
 hub has not acknowledged and what waits in the spool. On a ces.1 link nobody acknowledges: each event is sent
@@ -27,7 +27,6 @@ from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits
 from ces.link.protocol import Link
-from ces.link.reconnect import DIALLING, STOPPED, UP, WAITING, Dialler
 from ces.link.side import Side
 from ces.messenger.inbox import Inbox, Received
 from ces.messenger.reception import EventCallback, GapCallback, Reception, RecordCallback
@@ -38,10 +37,11 @@ from ces.model.address import Address, parse_address
 from ces.model.control import SubscriptionChange
 from ces.model.event import Event
 from ces.model.routing import MESSENGER
-from ces.model.session import Session
 from ces.model.wire import KnownRooms, room_fault
 from ces.model.withdrawn import withdraw
-from ces.ops.spool_file import SpoolFile
+from ces.session.session import Session
+from ces.uplink.reconnect import DIALLING, STOPPED, UP, WAITING, Dialler
+from ces.uplink.spool_file import SpoolFile
 
 DEFAULT_PORT: Final = 7100
 PATH: Final = "/connect/messenger"
@@ -86,8 +86,8 @@ class Messenger(Dialler):
     :param limits: of the link.
     :raises ces.model.address.AddressError: a ValueError, when no address can be read from `address`.
     :raises ValueError: when a room's name breaks the rules.
-    :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used: damaged, in use, not to be
-        written, or of a later version.
+    :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used: damaged, in use, not
+        writable, or written by a later version.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Messenger(Dialler):
     def connect(self) -> None:
         """Dial the hub, and keep the link up from then on; again after `close` has fired, if need be.
 
-        :raises ces.ops.spool_file.SpoolError: when the spool on disk, which `close` has closed, cannot be
+        :raises ces.uplink.spool_file.SpoolError: when the spool on disk, which `close` has closed, cannot be
             used again.
         """
         self._open()

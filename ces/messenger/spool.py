@@ -1,7 +1,7 @@
 """What was sent and is not the hub's responsibility yet.
 
 An outbox that outlives links. Each send has a Deferred, which its run bears
-(`ces.messenger.sendable.Sending`). With a file (`ces.ops.spool_file`) it outlives the process, too.
+(`ces.messenger.sendable.Sending`). With a file (`ces.uplink.spool_file`) it outlives the process, too.
 
 Owns what waits and who waits for it; does not know links. Deferreds fire in a turn of their own, never while
 a link takes records: what they lead to may well be another send or the end of the link.
@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 
 from ces.messenger.sendable import Sending
 from ces.messenger.waiting import Dropped, Kept, Waiting
-from ces.model.outbox import Outbox
 from ces.model.wire import Run
-from ces.ops.spool_file import SpoolFile
+from ces.session.outbox import Outbox
+from ces.uplink.spool_file import SpoolFile
 
 
 class Spool(Outbox):
@@ -82,7 +82,7 @@ class Spool(Outbox):
     def restore(self, file: SpoolFile) -> int:
         """Use this file from now on, and let wait what it holds; how many records that is.
 
-        :raises ces.ops.spool_file.SpoolError: when it cannot be read.
+        :raises ces.uplink.spool_file.SpoolError: when it cannot be read.
         """
         found = file.load(Sending)
         self.file = file

@@ -23,18 +23,18 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from ces.config.values import did_you_mean, integer
 from ces.link.server import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.event import rfc3339
 from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
-from ces.model.values import did_you_mean, integer
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
-from ces.ops.spool_file import SpoolFile
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.repeater import Repeater
 from ces.repeater.routes_file import target_url
 from ces.repeater.undelivered import Entry
+from ces.uplink.spool_file import SpoolFile
 
 SHOWN, SHOWN_AT_MOST = 100, 10_000
 """So many undelivered events are in one answer, unless told otherwise, and at most."""

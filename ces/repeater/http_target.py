@@ -39,13 +39,13 @@ from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from ces.link.reconnect import UP, WAITING
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.link_target import IDLE
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
 from ces.repeater.undelivered import Undelivered
+from ces.uplink.reconnect import UP, WAITING
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 """Seconds between attempts while a target fails, each about twice the one before."""

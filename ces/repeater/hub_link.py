@@ -12,15 +12,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ces.link.reconnect import Dialler
 from ces.link.side import Side
 from ces.link.turn import Memo
 from ces.model.address import Address
-from ces.model.outbox import Outbox, Spare, Tally
 from ces.model.routing import HUB
-from ces.model.session import Session
 from ces.model.wire import Run
-from ces.ops.spool_file import SpoolFile
+from ces.session.outbox import Outbox, Spare, Tally
+from ces.session.session import Session
+from ces.uplink.reconnect import Dialler
+from ces.uplink.spool_file import SpoolFile
 
 PATH = "/connect/repeater"
 
@@ -92,7 +92,7 @@ class HubLink:
     def start(self) -> None:
         """Dial the hub; what an earlier process has left on disk goes to it before all else.
 
-        :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used.
+        :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used.
         """
         if self._disk is not None:
             self._use(self._disk)

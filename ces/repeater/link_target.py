@@ -18,16 +18,16 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ces.link.protocol import GOING_AWAY, NORMAL, Link
-from ces.link.reconnect import WAITING, Dialler
 from ces.link.side import Side
 from ces.model.address import Address
-from ces.model.held import Held
-from ces.model.outbox import Outbox
-from ces.model.session import Session
 from ces.model.wire import Run
 from ces.repeater.idle import Idle
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
 from ces.repeater.undelivered import Undelivered
+from ces.session.held import Held
+from ces.session.outbox import Outbox
+from ces.session.session import Session
+from ces.uplink.reconnect import WAITING, Dialler
 
 KIND = "target"
 """The kind of links to targets, as this repeater's owner and its log know them."""

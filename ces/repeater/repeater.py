@@ -22,7 +22,6 @@ from ces.link.shown import trouble
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.control import SubscriptionChange
-from ces.model.outbox import Spare
 from ces.model.routing import HUB, RepeaterRoutes
 from ces.model.wire import Run
 from ces.repeater.hub_link import HubLink
@@ -33,6 +32,7 @@ from ces.repeater.outbound import Pool
 from ces.repeater.routes_file import Routes
 from ces.repeater.target import TargetLimits
 from ces.repeater.undelivered import Undelivered
+from ces.session.outbox import Spare
 
 ITSELF = "this repeater and that one are the same: it would talk to itself"
 
@@ -83,7 +83,7 @@ class Repeater(Owner):
     def start(self) -> None:
         """Dial the hub.
 
-        :raises ces.ops.spool_file.SpoolError: when the spool on disk cannot be used.
+        :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used.
         """
         self.hub.start()
 

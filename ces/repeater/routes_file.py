@@ -17,8 +17,8 @@ import re
 import tomllib
 from typing import Any
 
+from ces.config.values import did_you_mean
 from ces.model.address import HTTP_SCHEMES, WEBSOCKET_SCHEMES, AddressError, parse_address
-from ces.model.values import did_you_mean
 from ces.model.wire import EVERY_ROOM, room_fault
 from ces.repeater.settings import DEFAULT_PORT
 

@@ -15,11 +15,9 @@ from twisted.logger import Logger
 from ces.link.listen import CannotServe, Listening
 from ces.link.owner import LinkLimits
 from ces.model.address import parse_address
-from ces.model.priority import spare_tags
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
-from ces.ops.spool_file import SpoolError
 from ces.repeater.api import RepeaterApi
 from ces.repeater.http_target import HttpClient
 from ces.repeater.hub_link import PATH
@@ -27,6 +25,8 @@ from ces.repeater.repeater import Repeater
 from ces.repeater.routes_file import Routes, RoutesError, load, target_url
 from ces.repeater.settings import HUB_PORT, RepeaterSettings
 from ces.repeater.target import TargetLimits
+from ces.session.priority import spare_tags
+from ces.uplink.spool_file import SpoolError
 
 EVERY = "*"
 

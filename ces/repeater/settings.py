@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ces.config.settings import LinkSettings, option
+from ces.config.values import address, integer, plain, seconds, show_size, size, word
 from ces.model.address import HTTP_SCHEMES, WEBSOCKET_SCHEMES
-from ces.model.settings import LinkSettings, option
-from ces.model.values import address, integer, plain, seconds, show_size, size, word
 
 DEFAULT_PORT = 7101
 HUB_PORT = 7100

@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python.usage import Options, UsageError
 
 import ces
-from ces.model.settings import Option, SettingError, Settings, resolve
-from ces.model.values import did_you_mean
+from ces.config.settings import Option, SettingError, Settings, resolve
+from ces.config.values import did_you_mean
 
 S = TypeVar("S", bound=Settings)
 

@@ -8,7 +8,7 @@ import socket
 
 from twisted.application.service import IService
 
-from ces.model.settings import SettingError
+from ces.config.settings import SettingError
 from ces.repeater.settings import RepeaterSettings
 from ces.tap.options import RoleOptions
 

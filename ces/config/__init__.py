@@ -1,0 +1,1 @@
+"""Settings: each declared once, from which options, environment, TOML file and documentation follow."""

@@ -1,0 +1,1 @@
+"""Sessions: what waits for a link, what is in flight, what is retransmitted. Pure."""

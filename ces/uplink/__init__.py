@@ -1,0 +1,1 @@
+"""One dialled link with its session, its spool and its retries."""

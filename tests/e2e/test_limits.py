@@ -1,0 +1,337 @@
+"""Each limit at its edge: what is just within it passes, what is beyond is refused, counted and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from klein import Klein
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from ces.hub.api import counters
+from ces.link.owner import LinkLimits
+from ces.link.protocol import FRAMES
+from ces.model.bucket import Bucket
+from ces.model.control import Error, SubscriptionChange
+from ces.model.posted import MalformedEvent, is_deeper, read_posted
+from ces.model.wire import CES1, CES2
+from ces.ops.http import REQUEST_TIMEOUT, make_site
+from tests.hub.test_hub import Floor
+from tests.support.fleet import Peer, Role, event, free_port
+from tests.support.links import Lines, Recorder, frame, make_side, record, serving
+
+# -- records and bytes a second ------------------------------------------------------------------------------
+
+
+def test_a_bucket_gives_what_it_holds_and_what_has_come_since() -> None:
+    bucket = Bucket(rate=2, burst=10, now=100.0)
+    assert bucket.take(10, 100.0)
+    assert not bucket.take(1, 100.0)
+    assert bucket.take(1, 101.0), "one was owed, two have come"
+    assert bucket.take(10, 1000.0)
+    assert not bucket.take(1, 1000.0), "it holds no more than ten"
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 5)), max_size=30))
+def test_a_bucket_never_gives_more_than_burst_and_rate(takes: list[tuple[int, float]]) -> None:
+    bucket, now, given_out = Bucket(3, 10, 0.0), 0.0, 0
+    for count, pause in takes:
+        now += pause
+        if not bucket.take(count, now):
+            break
+        given_out += count
+        assert given_out <= 10 + 3 * now + 1e-6
+
+
+@pytest.mark.parametrize("dialect", [CES1, CES2])
+def test_a_link_that_sends_too_many_records_a_second_is_closed_with_4429(dialect: str) -> None:
+    alone = serving(dialect=dialect, limits=LinkLimits(record_rate=1))
+    for number in range(10):
+        alone.send(2, record("A", str(number)))
+    assert alone.link.joined
+    alone.clock.advance(1)
+    alone.send(2, record("A", "10"))
+    assert alone.link.joined
+    alone.written()
+    alone.send(2, record("A", "11"))
+    frames = alone.frames()
+    assert frames[-1] == (8, (4429).to_bytes(2, "big") + b"more than 1 records a second")
+    if dialect == CES2:
+        assert frames[-2] == (1, b'{"ack":12}')
+    assert len(alone.owner.records) == 12
+    assert alone.link.factory.side.refused["rate"] == 1
+    assert "sends more than 1 records a second" in alone.lines[-1]
+
+
+def test_a_link_that_sends_too_many_bytes_a_second_is_closed_with_4429() -> None:
+    size = len(record("A", "x"))
+    alone = serving(limits=LinkLimits(byte_rate=size))
+    for _ in range(10):
+        alone.send(2, record("A", "x"))
+    assert alone.link.joined
+    alone.send(2, record("A", "x"))
+    assert alone.closed_with() == (4429, f"more than {size} bytes a second")
+
+
+@pytest.mark.parametrize("kind", ["hub", "repeater"])
+def test_links_that_carry_what_others_say_have_no_rate(kind: str) -> None:
+    alone = serving(kind, limits=LinkLimits(record_rate=1))
+    for number in range(30):
+        alone.send(2, record("A", str(number)))
+    assert alone.link.joined and len(alone.owner.records) == 30
+
+
+# -- frames of a message -------------------------------------------------------------------------------------
+
+
+def test_a_message_of_too_many_frames_closes_its_link_with_1009() -> None:
+    alone = serving()
+    for _ in range(2):  # the count begins anew with each message
+        alone.receive(frame(2, record("A"), fin=False))
+        alone.receive(*[frame(0, b"", fin=False)] * (FRAMES - 2), frame(0, b""))
+    assert len(alone.owner.records) == 2
+    alone.written()
+    alone.receive(frame(2, record("A"), fin=False), *[frame(0, b"", fin=False)] * FRAMES)
+    assert alone.closed_with() == (1009, f"a message of more than {FRAMES} frames")
+
+
+# -- rooms of a link -----------------------------------------------------------------------------------------
+
+
+def test_rooms_beyond_the_limit_are_refused_and_those_within_it_hold() -> None:
+    floor = Floor(room_limit=3)
+    reader, writer = floor.link("messenger", "A", "B", "B", dialect=CES2), floor.link("messenger")
+    floor.hub.subscribed(reader, SubscriptionChange(["A", "C"], True))
+    assert (reader.told, floor.hub.side.refused["rooms"]) == ([], 0)
+    floor.hub.subscribed(reader, SubscriptionChange(["D", "C", "E"], True))
+    assert reader.told == [Error(code=4403, reason="2 rooms beyond 3, the most for one link")]
+    assert floor.hub.side.refused["rooms"] == 1
+    assert set(floor.hub.routes.rooms(reader)) == {b"A", b"B", b"C"}
+    floor.send(writer, "C", "c")
+    assert len(reader.sent) == 1
+    floor.hub.subscribed(reader, SubscriptionChange(["A"], False))
+    floor.hub.subscribed(reader, SubscriptionChange(["D"], True))
+    assert set(floor.hub.routes.rooms(reader)) == {b"B", b"C", b"D"}
+
+
+def test_a_hub_that_wants_more_rooms_than_a_link_may_gets_every_room() -> None:
+    floor = Floor(room_limit=2)
+    other, writer = floor.link("hub", "A", "B", "C", dialect=CES2, node="other"), floor.link("messenger")
+    floor.hub.subscribed(other, SubscriptionChange(["D"], True))
+    floor.send(writer, "D", "d")
+    assert len(other.sent) == 1
+    assert floor.hub.side.refused["rooms"] == 1
+
+
+def test_a_hub_that_gets_every_room_for_wanting_too_many_goes_on_so_when_it_wants_star_no_more() -> None:
+    floor = Floor(room_limit=2)
+    other, writer = floor.link("hub", "*", "A", dialect=CES2, node="other"), floor.link("messenger")
+    floor.hub.subscribed(other, SubscriptionChange(["B", "C"], True))
+    assert floor.hub.routes.wants == 2
+    floor.cut(other)
+    other = floor.resume(other)
+    floor.hub.subscribed(other, SubscriptionChange(["*"], False))
+    floor.send(writer, "C", "c")
+    assert len(other.sent) == 1
+    floor.hub.subscribed(other, SubscriptionChange())
+    assert (floor.hub.routes.wants, floor.hub._whole) == (0, {})
+
+
+def test_rooms_of_all_links_are_counted_and_those_beyond_the_limit_refused() -> None:
+    floor = Floor(subscription_limit=4)
+    first, second = (floor.link("messenger", "A", "B", dialect=CES2) for _ in range(2))
+    floor.hub.subscribed(second, SubscriptionChange(["B", "C"], True))
+    assert second.told == [Error(code=4403, reason="1 rooms beyond 4, the most for all links together")]
+    other = floor.link("hub", "D", dialect=CES2, node="other")
+    assert set(floor.hub.routes.rooms(other)) == {b"*"}, "a hub gets every room instead"
+    floor.hub.subscribed(other, SubscriptionChange(["E"], True))
+    assert floor.hub.routes.wants == 5
+    assert floor.hub.side.refused["rooms"] == 2
+    floor.hub.subscribed(first, SubscriptionChange(["A"], False))
+    floor.hub.left(other, "gone")
+    assert floor.hub.routes.wants == 3
+    floor.hub.subscribed(second, SubscriptionChange(["C"], True))
+    assert set(floor.hub.routes.rooms(second)) == {b"A", b"B", b"C"}
+
+
+# -- links in all, and of one address ------------------------------------------------------------------------
+
+
+class Visitor:
+    """As much of a link as is counted."""
+
+    due_bucket: int | None = None
+
+    def __init__(self, host: str, serving: bool = True) -> None:
+        self.host, self.serving = host, serving
+
+    def due(self, now: float) -> float:
+        return now + 60
+
+
+def test_links_are_counted_in_all_and_by_address() -> None:
+    side = make_side(Recorder(), Clock(), LinkLimits(links=3, address=2), Lines())
+    links = [Visitor(host) for host in ("a", "a", "b")]
+    for link in links:
+        assert side.no_room(link.host) is None
+        side.came(link)  # type: ignore[arg-type]
+        side.came(Visitor("a", serving=False))  # type: ignore[arg-type]
+    assert side.no_room("c") == "There are 3 links already, the most that are served here."
+    side.went(links[2])  # type: ignore[arg-type]
+    assert side.no_room("c") is None
+    assert side.no_room("a") == "There are 2 links from a already, the most for one address."
+    assert side.no_room("") is None, "a UNIX socket has no address"
+    assert (side.refused["links"], side.refused["address"]) == (1, 1)
+
+
+# -- HTTP ----------------------------------------------------------------------------------------------------
+
+
+class Door:
+    """A site with few places."""
+
+    def __init__(self, **limits: int) -> None:
+        self.clock = Clock()
+        self.refused: list[str] = []
+        app = Klein()
+        app.route("/")(lambda request: b"here")
+        self.site = make_site(app.resource(), self.clock, refused=self.refused.append, **limits)  # type: ignore[arg-type]
+
+    def connect(self):
+        channel, transport = self.site.buildProtocol(None), StringTransport()
+        transport.abortConnection = transport.loseConnection
+        channel.makeConnection(transport)
+        return channel, transport
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_connection_beyond_the_limit_is_answered_with_503_and_closed() -> None:
+    door = Door(connections=2)
+    (first, _), (second, transport) = door.connect(), door.connect()
+    third, refused = door.connect()
+    third.dataReceived(GET)
+    assert refused.value().startswith(b"HTTP/1.1 503 ")
+    assert refused.value().endswith(b"There are 2 HTTP connections already, the most that are taken.")
+    assert refused.disconnecting and len(door.refused) == 1
+    second.dataReceived(GET)
+    assert transport.value().startswith(b"HTTP/1.1 200 ")
+    third.connectionLost()
+    assert b"503" in door.connect()[1].value()
+    first.connectionLost()
+    assert door.connect()[1].value() == b""
+
+
+def test_a_request_that_trickles_is_cut_and_one_that_ends_starts_the_time_anew() -> None:
+    door = Door()
+    slow, transport = door.connect()
+    for _ in range(int(REQUEST_TIMEOUT / 5) - 1):
+        door.clock.advance(5)
+        slow.dataReceived(b"G" if slow._receivedHeaderSize == 0 else b"E")
+    assert not transport.disconnecting
+    door.clock.advance(5)
+    assert transport.disconnecting
+    good, transport = door.connect()
+    for _ in range(3 * int(REQUEST_TIMEOUT / 5)):
+        door.clock.advance(5)
+        good.dataReceived(GET)
+    assert not transport.disconnecting
+    assert transport.value().count(b"HTTP/1.1 200 ") == 3 * int(REQUEST_TIMEOUT / 5)
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, b"200"), (1, b"400")])
+def test_the_head_of_a_request_is_bounded(more: int, status: bytes) -> None:
+    door = Door(header_limit=1024)
+    channel, transport = door.connect()
+    lines = [b"GET / HTTP/1.1", b"Host: x", b"X: "]
+    filler = b"y" * (1024 - sum(map(len, lines)) + more)
+    channel.dataReceived(b"\r\n".join(lines) + filler + b"\r\n\r\n")
+    assert transport.value().startswith(b"HTTP/1.1 %b" % status)
+
+
+def nested(depth: int, inner: str = "1") -> str:
+    return '{"key":"[[[", "data":' + "[" * (depth - 1) + inner + "]" * (depth - 1) + "}"
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_an_event_that_is_nested_too_deep_is_refused(array: bool) -> None:
+    good, bad = (f"[{text}]" if array else text for text in (nested(64), nested(65)))
+    assert read_posted(good.encode(), 10_000)[0].count == 1
+    with pytest.raises(MalformedEvent, match="nested more than 64 deep"):
+        read_posted(bad.encode(), 10_000)
+
+
+values = st.recursive(
+    st.none() | st.text(alphabet='[]{}"\\a', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text('{"\\', max_size=2), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@given(values, st.integers(1, 5))
+def test_the_depth_is_that_of_the_value_whatever_its_texts_hold(value: object, depth: int) -> None:
+    assert is_deeper(json.dumps(value).encode(), depth) == (depth_of(value) > depth)
+
+
+# -- a real hub ----------------------------------------------------------------------------------------------
+
+OPTIONS = (
+    "--link-limit=4",
+    "--address-limit=3",
+    "--room-limit=2",
+    "--record-rate=2",
+    "--header-limit=1KiB",
+    "--http-connections=2",
+    "--json-depth=3",
+)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Role]:
+    role = Role(Path(tmp_path_factory.mktemp("limits")), "ces-hub", free_port(), *OPTIONS).start()
+    yield role
+    role.stop()
+
+
+def test_a_hub_keeps_the_limits_that_it_was_told(hub: Role) -> None:
+    peers = [Peer(hub.port, "/connect/messenger") for _ in range(3)]
+    with pytest.raises(InvalidStatus) as refused:
+        Peer(hub.port, "/connect/messenger")
+    assert refused.value.response.status_code == 503
+    said = bytes(refused.value.response.body or b"").decode()
+    assert said == "There are 3 links from 127.0.0.1 already, the most for one address."
+    peers[0].subscribe("A", "B", "C")
+    with pytest.raises(ConnectionClosed) as closed:
+        for number in range(100):
+            peers[1].send("A", event(number))
+        peers[1].socket.recv(20)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 4429
+    assert [room for room, _ in (next(peers[0].records(20)) for _ in range(20))] == ["A"] * 20
+    code, said = hub.request("POST", "/event", nested(4).encode())
+    assert (code, said) == (400, "The body is not an event: it is nested more than 3 deep.")
+    refused = {what: count for what, count in hub.info()["nexus"]["refused"].items() if count}
+    assert refused == {"address": 1, "rate": 1, "rooms": 1}
+    assert 'ces_hub_refused_total{what="address"} 1.0' in hub.get("/metrics")[1]
+    for peer in peers:
+        peer.close()
+
+
+def test_the_refusals_are_in_the_metrics() -> None:
+    floor = Floor()
+    floor.hub.side.refuse("rooms", "too many")
+    assert counters(floor.hub)["ces_hub_refused"][2][("what", "rooms"),] == 1

@@ -1,0 +1,243 @@
+"""What comes in on a link: records and text, good and malformed (docs/protocol.md sections 2 to 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from ces.link.owner import LinkLimits
+from ces.link.turn import Memo
+from ces.model.control import SubscriptionChange
+from ces.model.wire import CES1, CES2
+from tests.support.links import (
+    Alone,
+    OwnerFailed,
+    Recorder,
+    dialling,
+    frame,
+    linked,
+    record,
+    run,
+    serving,
+)
+from tests.support.logged import LoggedFailures
+
+DIALECTS = pytest.mark.parametrize("dialect", [CES1, CES2])
+KINDS = pytest.mark.parametrize("kind", ["messenger", "repeater", "hub"])
+ENDS = pytest.mark.parametrize("end", [serving, dialling])
+
+
+@DIALECTS
+@ENDS
+def test_malformed_records_are_counted_and_logged_and_the_link_goes_on(
+    end: Callable[..., Alone], dialect: str
+) -> None:
+    alone = end(dialect=dialect)
+    alone.written()
+    for message in (b"no\n", record("A", "1"), b"*\n{}\n", record("A", "2")):
+        alone.send(2, message)
+    assert alone.owner.records == [record("A", "1"), record("A", "2")]
+    assert (alone.link.malformed, alone.link.factory.side.malformed, alone.link.joined) == (2, 2, True)
+    assert len([line for line in alone.lines if "malformed" in line]) == 1
+    told = [json.loads(payload)["error"] for _, payload in alone.frames()]
+    assert [error["code"] for error in told] == ([4400, 4400] if dialect == CES2 else [])
+
+
+def test_a_peer_is_told_once_for_a_message_with_many_malformed_records() -> None:
+    alone = serving()
+    alone.send(2, b"*\n{1}\n" * 3 + record("A"))
+    [(_, payload)] = alone.frames()
+    reason = "the room is '*', which is for subscriptions only (and 2 more)"
+    assert json.loads(payload) == {"error": {"code": 4400, "reason": reason}}
+
+
+@DIALECTS
+def test_a_link_that_sends_nothing_but_malformed_records_is_closed_after_100(dialect: str) -> None:
+    alone = serving(dialect=dialect)
+    for _ in range(99):
+        alone.send(2, b"no\n")
+    assert alone.link.joined
+    alone.written()
+    alone.send(2, b"no\n")
+    assert alone.closed_with()[0] == 4400
+    assert alone.owner.reasons[0].startswith("closed with 4400: nothing but malformed records, 100 of them")
+
+
+def test_one_good_record_forgives_any_number_of_malformed_ones() -> None:
+    alone = serving(dialect=CES1)
+    alone.send(2, record("A"))
+    for _ in range(300):
+        alone.send(2, b"no\n")
+    assert (alone.link.joined, alone.link.malformed) == (True, 300)
+
+
+@ENDS
+@pytest.mark.parametrize("fragmented", [True, False])
+def test_a_message_above_the_limit_closes_the_link_with_1009(
+    end: Callable[..., Alone], fragmented: bool
+) -> None:
+    alone = end(dialect=CES1, limits=LinkLimits(message=1000))
+    served = alone.link.serving
+    largest = record("A", "x" * (1000 - len(record("A"))))
+    alone.send(2, largest)
+    assert alone.owner.records == [largest]
+    if fragmented:
+        alone.receive(frame(2, b"x" * 999, served, fin=False), frame(0, b"xx", served))
+    else:
+        alone.send(2, b"x" * 1001)
+    assert alone.closed_with()[0] == 1009
+    assert (alone.link.close_code, alone.owner.reasons[0][:16]) == (1009, "closed with 1009")
+    alone.send(2, record("A"))
+    assert alone.owner.records == [largest]
+
+
+@ENDS
+def test_a_record_that_grows_above_the_limit_is_malformed_and_the_link_goes_on(
+    end: Callable[..., Alone],
+) -> None:
+    """With the LF that it lacks it would close the link of everyone that it is passed on to."""
+    alone = end(dialect=CES1, limits=LinkLimits(message=100))
+    fits, grows = b"A\n{%b}\n" % (b"x" * 95), b"A\n{%b}" % (b"x" * 96)
+    assert len(fits) == len(grows) == 100
+    alone.receive(b"".join(frame(2, one, alone.link.serving) for one in (fits, grows, record("A"))))
+    alone.send(2, grows)
+    assert alone.owner.records == [fits, record("A")]
+    assert (alone.link.joined, alone.link.malformed, alone.link.records_in) == (True, 2, 2)
+    assert any("more than 100 bytes" in line for line in alone.lines)
+
+
+def test_a_large_message_that_arrives_in_many_reads_is_one_message() -> None:
+    alone = serving(dialect=CES1)
+    message = record("A", "x" * 300_000)
+    data = frame(2, message) + frame(2, record("B"))
+    for at in range(0, len(data), 1000):
+        alone.receive(data[at : at + 1000])
+    assert alone.owner.records == [message, record("B")]
+
+
+@DIALECTS
+def test_a_messengers_text_is_a_subscription_change(dialect: str) -> None:
+    alone = serving("messenger", dialect)
+    alone.send_text({"rooms": ["ITB-1108"], "create": True})
+    alone.send_text({})
+    assert alone.owner.changes == [SubscriptionChange(["ITB-1108"], True), SubscriptionChange()]
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (serving, "repeater"),
+        (serving, "hub"),
+        (serving, "outside"),
+        (dialling, "hub"),
+        (dialling, "messenger"),
+    ],
+)
+def test_text_on_any_other_ces1_link_is_a_record(end: Callable[..., Alone], kind: str) -> None:
+    alone = end(kind, CES1)
+    alone.send(1, b'ITB-1108\n\n{"key":"power"}')
+    assert alone.owner.records == [record("ITB-1108", "power")]
+    assert alone.owner.changes == []
+
+
+@KINDS
+@ENDS
+def test_text_on_any_ces2_link_is_a_control_message(end: Callable[..., Alone], kind: str) -> None:
+    alone = end(kind, CES2)
+    alone.send_text({"rooms": ["A"], "create": True})
+    alone.send(1, record("A"))
+    assert (alone.owner.changes, alone.owner.records) == ([SubscriptionChange(["A"], True)], [])
+    assert alone.link.malformed == 1
+
+
+@DIALECTS
+@pytest.mark.parametrize(
+    "message",
+    ['{"rooms":["{"],"create":true}', '{"rooms":"A"}', "", "[]"],
+)
+def test_malformed_text_is_counted_and_the_link_goes_on(dialect: str, message: str) -> None:
+    alone = serving(dialect=dialect)
+    alone.send(1, message.encode())
+    alone.send_text({"rooms": ["A"]})
+    assert (alone.link.malformed, alone.link.joined, alone.owner.changes) == (
+        1,
+        True,
+        [SubscriptionChange(["A"])],
+    )
+
+
+@ENDS
+def test_an_acknowledgement_of_what_was_never_sent_closes_the_link(end: Callable[..., Alone]) -> None:
+    alone = end("messenger", CES2)
+    alone.send_text({"ack": 5})
+    said = "an acknowledgement is out of step: 5 is not between 0 acknowledged and 0 sent records"
+    assert alone.closed_with() == (4400, said)
+
+
+def test_a_control_message_on_a_ces1_link_is_malformed() -> None:
+    alone = serving(dialect=CES1)
+    alone.send_text({"hello": {"node": "peer"}})
+    alone.send_text({"gap": {"lost": 1}})
+    assert (alone.link.malformed, alone.owner.changes, alone.link.node) == (2, [], "")
+    assert "a control message of ces.2 came on a link that speaks ces.1" in alone.lines[0]
+
+
+def test_errors_and_gaps_are_logged_at_a_limited_rate() -> None:
+    alone = serving()
+    for _ in range(20):
+        alone.send_text({"error": {"code": 4400, "reason": "no good"}})
+        alone.send_text({"gap": {"lost": 3}})
+    assert alone.lines == ["messenger peer says: 4400 no good", "messenger peer dropped 3 records for us"]
+    assert alone.frames() == []
+
+
+@DIALECTS
+def test_text_that_is_not_utf8_closes_the_link_with_1007(dialect: str) -> None:
+    alone = serving(dialect=dialect)
+    alone.send(1, b'{"rooms":["\xff"]}')
+    assert alone.closed_with()[0] == 1007
+    assert alone.owner.reasons[0].startswith("closed with 1007")
+
+
+def test_a_fragmented_message_is_one_message() -> None:
+    alone = serving(dialect=CES1)
+    message = record("A", "power")
+    alone.receive(frame(2, message[:3], fin=False), frame(9, b""), frame(0, message[3:]))
+    assert alone.owner.records == [message]
+    assert alone.frames() == [(10, b"")]
+
+
+@pytest.mark.parametrize("call", ["admit", "joined", "received", "subscribed", "left"])
+@DIALECTS
+def test_an_owner_that_raises_costs_that_link_alone(
+    call: str, dialect: str, logged_failures: LoggedFailures
+) -> None:
+    pair = linked(dialect=dialect, served=Recorder("served", fails={call}))
+    good = linked(dialect=dialect)
+    if pair.peer.joined:
+        pair.link.tell(SubscriptionChange(["A"], True))
+        pair.link.put(run("A"))
+        pair.link.flush(Memo())
+        pair.settle()
+        pair.link.end(1000, "done")
+        pair.settle()
+    raised = not (call == "admit" and dialect == CES1)
+    assert len(logged_failures.flush(OwnerFailed)) == raised
+    assert not pair.peer.joined
+    assert pair.served.calls.count("left") == ("joined" in pair.served.calls)
+    assert pair.clock.getDelayedCalls() == []
+    assert good.peer.joined
+
+
+def test_an_owner_that_raises_when_silence_ends_a_link_does_not_stop_the_sweep(
+    logged_failures: LoggedFailures,
+) -> None:
+    alone = serving(owner=Recorder(fails={"left"}))
+    other = alone.link.factory.buildProtocol(None)
+    beside = Alone(Recorder(), alone.clock, other, alone.lines)
+    alone.clock.pump([1] * 60)
+    assert alone.transport.disconnecting
+    assert beside.transport.disconnecting
+    assert len(logged_failures.flush(OwnerFailed)) == 1

@@ -1,0 +1,237 @@
+"""Slow consumers of a hub: who is held for them and for how long, what they lose, what outlives the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import Logger
+
+from ces.hub.hub import Hub
+from ces.link.owner import LinkLimits
+from ces.link.protocol import Link
+from ces.link.server import ServingFactory
+from ces.link.turn import Memo
+from ces.model.wire import Run
+from ces.session.outbox import Outbox, Tally
+from ces.session.priority import spare_tags
+from tests.support.links import UPGRADE, Lines, frame, read_frames
+
+pytestmark = pytest.mark.usefixtures("bare_records")
+
+LIMIT = 64 * 1024
+
+
+class Member:
+    """A ces.1 messenger of the hub, played on a transport whose buffer the test fills and empties."""
+
+    def __init__(self, hub: Hub, factory: ServingFactory, *rooms: str) -> None:
+        self.clock = hub._clock
+        self.link = cast(Link, factory.buildProtocol(None))
+        peer = IPv4Address("TCP", "127.0.0.1", 40000)
+        self.transport = StringTransport(peer, peer)
+        self.link.makeConnection(self.transport)
+        self.link.dataReceived(UPGRADE % b"")
+        self.transport.clear()
+        if rooms:
+            self.link.dataReceived(frame(1, json.dumps({"rooms": rooms, "create": True}).encode()))
+
+    @property
+    def is_read(self) -> bool:
+        return self.transport.producerState == "producing"
+
+    def send(self, room: str, count: int, first: int = 0, size: int = 1000) -> None:
+        for number in range(first, first + count):
+            event = b'{"key":"%06d%b"}' % (number, b"x" * size)
+            self.link.dataReceived(frame(2, b"%b\n%b\n" % (room.encode(), event)))
+        self.clock.advance(0)
+
+    def fill(self, room: str, count: int = 20) -> None:
+        """As much as makes a full link, and one event more: only who goes on is held."""
+        self.send(room, count - 1)
+        self.send(room, 1, first=count - 1)
+
+    def numbers(self) -> list[int]:
+        data = self.transport.value()
+        self.transport.clear()
+        return [int(payload.split(b'"')[3][:6]) for opcode, payload in read_frames(data) if opcode == 2]
+
+
+class Floor:
+    """A hub with links of its own limits, and a clock."""
+
+    def __init__(self, **limits: float) -> None:
+        self.clock, self.lines = MemoryReactorClock(), Lines()
+        log = Logger(namespace="ces.test", observer=self.lines)
+        self.hub = Hub("h", self.clock, LinkLimits(outbox=LIMIT, **limits), log=log)
+        self.factory = ServingFactory(self.hub.side, "messenger", self.clock)
+
+    def member(self, *rooms: str) -> Member:
+        return Member(self.hub, self.factory, *rooms)
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.05)):
+            self.clock.advance(0.05)
+
+
+@pytest.fixture
+def floor() -> Floor:
+    return Floor()
+
+
+def test_who_feeds_a_full_link_is_not_read_from_until_it_has_drained(floor: Floor) -> None:
+    slow, writer, other = floor.member("A"), floor.member(), floor.member()
+    slow.link.pauseProducing()
+    writer.fill("A")
+    assert not writer.is_read
+    other.fill("B")
+    assert other.is_read, "it feeds nobody who is full"
+    assert floor.hub.status()["held"] == [writer.link.name]
+    slow.link.resumeProducing()
+    floor.pass_time(0.05)
+    assert writer.is_read
+    assert slow.numbers() == list(range(20))
+    assert slow.link.dropped == 0
+
+
+def test_a_link_that_stands_still_holds_up_nobody_for_long_and_nobody_twice(floor: Floor) -> None:
+    dead, writer = floor.member("A"), floor.member()
+    dead.link.pauseProducing()
+    writer.fill("A")
+    floor.pass_time(0.4)
+    assert not writer.is_read
+    floor.pass_time(0.2)
+    assert writer.is_read
+    writer.send("A", 80)
+    assert writer.is_read
+    assert dead.link.dropped > 0
+    dead.link.resumeProducing()
+    floor.pass_time(0.1)
+    assert dead.numbers()[-1] == 79
+    dead.link.pauseProducing()
+    writer.fill("A")
+    assert not writer.is_read, "it has drained: it is waited for again"
+    dead.link.resumeProducing()
+    floor.pass_time(0.1)
+
+
+def test_a_link_that_stood_still_before_it_was_full_holds_up_the_shorter(floor: Floor) -> None:
+    dead, writer = floor.member("A"), floor.member()
+    dead.link.pauseProducing()
+    writer.send("A", 1)
+    floor.pass_time(0.2)
+    writer.fill("A")
+    assert not writer.is_read
+    floor.pass_time(0.2)
+    assert not writer.is_read
+    floor.pass_time(0.2)
+    assert writer.is_read, "it has taken nothing for half a second"
+
+
+def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) -> None:
+    slow, writer = floor.member("A"), floor.member()
+    slow.link.pauseProducing()
+    writer.fill("A", 40)
+    for _ in range(9):
+        slow.link._write = lambda buffers, size: slow.link.pauseProducing()
+        slow.link.resumeProducing()  # takes something, and is full again at once
+        slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
+        slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
+        slow.link.flush(Memo())
+        floor.pass_time(0.5)
+    assert not writer.is_read
+    floor.pass_time(0.6)
+    assert writer.is_read
+
+
+def test_a_link_that_is_full_itself_is_never_held(floor: Floor) -> None:
+    both = floor.member("A", "B")
+    other = floor.member("A", "B")
+    both.link.pauseProducing()
+    other.link.pauseProducing()
+    both.fill("A")
+    other.fill("B")
+    assert both.is_read and other.is_read
+
+
+def test_backpressure_can_be_switched_off() -> None:
+    floor = Floor(patience=0)
+    slow, writer = floor.member("A"), floor.member()
+    slow.link.pauseProducing()
+    writer.fill("A")
+    assert writer.is_read
+
+
+def test_a_held_link_that_ends_is_forgotten(floor: Floor) -> None:
+    slow, writer = floor.member("A"), floor.member()
+    slow.link.pauseProducing()
+    writer.fill("A")
+    assert not writer.is_read
+    writer.link.connectionLost()
+    assert floor.hub.side.pressure.held == frozenset()
+    slow.link.connectionLost()
+    assert floor.hub.side.pressure.full == {}
+    assert floor.hub.side.slow == {}
+
+
+def test_too_much_for_all_links_together_costs_the_fullest() -> None:
+    floor = Floor(total=50_000, patience=0)
+    large, small, writer = floor.member("A"), floor.member("B"), floor.member()
+    large.link.pauseProducing()
+    small.link.pauseProducing()
+    writer.send("A", 45)
+    writer.send("B", 20)
+    assert floor.hub.side.tally.bytes <= 50_000
+    assert (large.link.dropped > 10, small.link.dropped) == (True, 0)
+    assert "too much waits for all links together" in floor.lines[-1]
+    (first, _) = floor.hub.status()["slow"]
+    assert first["dropped-rooms"] == {"A": large.link.dropped}
+
+
+def test_the_tally_is_what_waits_and_what_is_kept() -> None:
+    tally = Tally()
+    outboxes = [Outbox(1000, None, tally) for _ in range(3)]
+    for outbox in outboxes:
+        outbox.pending.append(Run(b"A", [b"x" * 100]))
+        outbox.settle()
+        outbox.reserve(50)
+    assert tally.bytes == 450
+    outboxes[0].take(1000)
+    outboxes[1].shed(1)
+    outboxes[2].take_all()
+    assert tally.bytes == 150
+
+
+tags = st.lists(st.sampled_from(["alert", "heartbeat", 'quo"te', "user-generated", "ärger"]), max_size=4)
+
+
+@given(st.lists(tags, min_size=1, max_size=6))
+def test_records_that_bear_a_tag_are_spared(events: list[list[str]]) -> None:
+    named = ["alert", 'quo"te', "ärger"]
+    spare = spare_tags(named)
+    assert spare is not None
+    records = [
+        b"R\n%b\n" % json.dumps({"key": str(n), "event-tags": one}, ensure_ascii=False).encode()
+        for n, one in enumerate(events)
+    ]
+    spared = spare(Run(b"R", records))
+    wanted = [r for r, one in zip(records, events, strict=True) if set(one) & set(named)]
+    assert ([] if spared is None else spared.records) == wanted
+    assert spare_tags([]) is None
+
+
+def test_alerts_outlive_heartbeats_and_keep_their_order() -> None:
+    outbox = Outbox(400, spare_tags(["alert"]))
+    for number in range(20):
+        tag = "alert" if number % 5 == 0 else "heartbeat"
+        outbox.pending.append(Run(b"R", [b'R\n{"n":%02d,"event-tags":["%b"]}\n' % (number, tag.encode())]))
+    assert outbox.settle() == 10
+    runs, _, _ = outbox.take(10**6)
+    numbers = [int(run.parts[0][7:9]) for run in runs]
+    assert {0, 5, 10, 15} <= set(numbers) and numbers == sorted(numbers)
+    assert outbox.gap == 10

@@ -1,0 +1,32 @@
+"""The failures that reach Twisted's log during a test."""
+
+from __future__ import annotations
+
+import gc
+
+from twisted.logger import LogEvent, formatEvent
+from twisted.python.failure import Failure
+
+
+class LoggedFailures:
+    """The failures that Twisted's log received during one test; those not flushed fail it."""
+
+    def __init__(self) -> None:
+        self._events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_failure") is not None:
+            self._events.append(event)
+
+    def flush(self, *kinds: type[BaseException]) -> list[Failure]:
+        """Take out and return the failures of these exception types, all of them when none is named."""
+        gc.collect()  # An unhandled Deferred error is logged when the Deferred is collected.
+        taken, kept = [], []
+        for event in self._events:
+            wanted = not kinds or event["log_failure"].check(*kinds)
+            (taken if wanted else kept).append(event)
+        self._events = kept
+        return [event["log_failure"] for event in taken]
+
+    def describe(self) -> list[str]:
+        return [f"{formatEvent(event)}\n{event['log_failure'].getTraceback()}" for event in self._events]

@@ -1,0 +1,488 @@
+"""A spool on disk: order, turns, crashes, a full disk, and files that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+
+from ces.model.wire import Run
+from ces.ops.logging import Limited
+from ces.repeater.hub_link import DiskSpool
+from ces.session.session import Session
+from ces.uplink.spool_file import RETRY, SpoolError, SpoolFile
+from tests.support.links import Lines, record, run
+
+HELD = 50
+"""So many runs the process that is killed keeps in its file."""
+
+
+class Disk:
+    """A directory with one spool, the clock of its owner and what that has logged.
+
+    statements: what SQLite was asked since the spool was opened.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.lines = Lines()
+        self.statements: list[str] = []
+
+    def open(self) -> SpoolFile:
+        limited = Limited(Logger(namespace="ces.test", observer=self.lines), self.clock)
+        spool = SpoolFile(self.folder, "repeater", self.clock, limited, connect=self._connect)
+        self.statements.clear()
+        return spool
+
+    def _connect(self, *args: Any, **kwargs: Any) -> sqlite3.Connection:
+        self.base = sqlite3.connect(*args, **kwargs)
+        self.base.set_trace_callback(self.statements.append)
+        return self.base
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def fill(self) -> None:
+        """No page more can be written."""
+        (pages,) = self.base.execute("PRAGMA page_count").fetchone()
+        self.base.execute(f"PRAGMA max_page_count = {pages}")
+
+    def empty(self) -> None:
+        self.base.execute("PRAGMA max_page_count = 1000000")
+
+    def found(self) -> list[bytes]:
+        """The records that the file holds, once it is closed."""
+        spool = self.open()
+        records = records_of(spool.load(Run))
+        assert spool.close() == []
+        return records
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path / "made" / "if need be")
+
+
+def records_of(runs: list[Run]) -> list[bytes]:
+    return [one for some in runs for one in some.records]
+
+
+def runs(*numbers: int, size: int = 0) -> list[Run]:
+    """Runs of one record each."""
+    return [run("A", f"{number}{'x' * size}") for number in numbers]
+
+
+# -- what is in it -------------------------------------------------------------------------------------------
+
+
+def test_what_was_added_and_not_removed_is_found_in_order(disk: Disk) -> None:
+    spool = disk.open()
+    assert spool.load(Run) == []
+    first, second = runs(1, 2), [run("B", "3", "4"), run("", "5")]
+    spool.add(first)
+    disk.turn()
+    spool.add(second)
+    spool.remove([first[0]])
+    disk.turn()
+    assert (spool.records, spool.bytes) == (4, sum(one.size for one in [first[1], *second]))
+    assert spool.close() == []
+    expected = [record("A", "2"), record("B", "3"), record("B", "4"), record("", "5")]
+    assert disk.found() == disk.found() == expected
+
+
+def test_what_comes_after_a_restart_stands_behind_what_was_found(disk: Disk) -> None:
+    for number in range(3):
+        spool = disk.open()
+        found = spool.load(Run)
+        spool.add(runs(number))
+        if number == 2:
+            spool.remove(found[:1])
+        spool.close()
+    assert disk.found() == [record("A", "1"), record("A", "2")]
+
+
+def test_what_comes_and_goes_within_a_turn_never_touches_the_disk(disk: Disk) -> None:
+    spool = disk.open()
+    some = runs(1, 2, 3)
+    spool.add(some)
+    spool.remove(some)
+    disk.turn()
+    assert disk.statements == []
+    spool.close()
+
+
+def test_a_turn_is_one_transaction_and_what_goes_together_is_deleted_together(disk: Disk) -> None:
+    spool = disk.open()
+    some = runs(*range(100))
+    spool.add(some)
+    disk.turn()
+    disk.statements.clear()
+    spool.remove(some[:10])
+    spool.remove(some[10:60])
+    spool.add(runs(100))
+    disk.turn()
+    verbs = [statement.split()[0] for statement in disk.statements]
+    assert verbs == ["BEGIN", "DELETE", "INSERT", "COMMIT"]
+    spool.close()
+
+
+def test_a_run_of_which_less_is_left_keeps_its_place(disk: Disk) -> None:
+    spool = disk.open()
+    some = [run("A", "1", "2"), run("A", "3", "4"), run("A", "5")]
+    spool.add(some)
+    disk.turn()
+    rest = some[0].without_first(1)
+    spool.replace(some[0], rest)
+    disk.turn()
+    spool.replace(some[1], some[1].without_first(1))
+    spool.replace(some[2], run("A", "6"))
+    spool.remove([rest])
+    spool.close()
+    assert disk.found() == [record("A", "4"), record("A", "6")]
+
+
+def test_a_batch_that_is_larger_than_a_message_may_be_is_found_as_single_records(disk: Disk) -> None:
+    large = Run(b"A", [b"".join(record("A", f"{n}" + "x" * 5000) for n in range(10)) for _ in range(2)], 20)
+    spool = disk.open()
+    spool.add([large])
+    spool.close()
+    spool = disk.open()
+    (found,) = spool.load(Run)
+    assert found.parts == large.records and found.count == 20
+    spool.close()
+
+
+def test_what_it_is_told_of_runs_that_it_does_not_hold_does_not_matter(disk: Disk) -> None:
+    spool = disk.open()
+    spool.remove(runs(1))
+    spool.replace(*runs(1, 2))
+    disk.turn()
+    assert disk.statements == []
+    spool.close()
+
+
+class SpooledSession(RuleBasedStateMachine):
+    """A session whose outbox is on disk, whatever becomes of its link: after a restart the file holds what
+    the session held.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.disk = Disk(self.folder.name)
+        self.number = 0
+        self.full = False
+        self.begin()
+
+    def begin(self) -> None:
+        self.file = self.disk.open()
+        self.outbox = DiskSpool(1000, spare=even)
+        self.session = Session(self.outbox)
+        self.session.restart("s")
+        self.outbox.pending += self.file.load(Run)
+        self.outbox.file = self.file
+
+    @rule(counts=st.lists(st.integers(1, 4), min_size=1, max_size=3), size=st.integers(0, 60))
+    def put(self, counts: list[int], size: int) -> None:
+        for count in counts:
+            numbers = range(self.number, self.number + count)
+            self.number += count
+            new = run("A", *[f"{number:04}{'x' * size}" for number in numbers])
+            self.outbox.pending.append(new)
+            self.file.add([new])
+
+    @rule(budget=st.integers(0, 400))
+    def send(self, budget: int) -> None:
+        self.session.take(budget)
+
+    @rule(part=st.floats(0, 1))
+    def acknowledge(self, part: float) -> None:
+        session = self.session
+        session.acknowledge(session.acknowledged + int(part * (session.sent - session.acknowledged)))
+
+    @rule(part=st.floats(0, 1))
+    def resume(self, part: float) -> None:
+        session = self.session
+        session.resume(session.acknowledged + int(part * (session.sent - session.acknowledged)))
+
+    @rule(id=st.sampled_from(["", "s"]))
+    def another_session(self, id: str) -> None:
+        self.session.restart(id)
+
+    @rule()
+    def turn(self) -> None:
+        self.outbox.settle()
+        self.disk.turn()
+
+    @rule()
+    def fill_the_disk(self) -> None:
+        self.full = True
+        self.disk.fill()
+
+    @precondition(lambda self: self.full)
+    @rule()
+    def empty_the_disk(self) -> None:
+        self.full = False
+        self.disk.empty()
+        self.disk.clock.advance(RETRY)
+        assert self.file.unwritten == 0
+
+    @precondition(lambda self: not self.full)
+    @rule()
+    def restart(self) -> None:
+        held = records_of(self.session.take_all())
+        assert self.file.close() == []
+        self.begin()
+        assert records_of(self.outbox.pending) == held
+
+    def teardown(self) -> None:
+        self.file.close()
+        self.folder.cleanup()
+        assert self.disk.clock.getDelayedCalls() == []
+
+
+def even(some: Run) -> Run | None:
+    """Spares records with an even number."""
+    kept = [one for one in some.records if int(one.split(b'"')[3][:4]) % 2 == 0]
+    return Run(some.room, kept) if kept else None
+
+
+TestSpooledSession = SpooledSession.TestCase
+TestSpooledSession.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+# -- crashes -------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from collections import deque
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from ces.model.wire import Run
+from ces.ops.logging import Limited
+from ces.uplink.spool_file import SpoolFile
+
+clock = Clock()
+spool = SpoolFile(sys.argv[1], "repeater", clock, Limited(Logger(), clock))
+held = deque(spool.load(Run))
+number = int(held[-1].events[0][8:-1]) + 1 if held else 0
+while True:
+    new = [Run(b"A", [b'A\\n{"key": %d}\\n' % n]) for n in range(number, number + 10)]
+    number += 10
+    spool.add(new)
+    held += new
+    spool.remove([held.popleft() for _ in range(len(held) - HELD)])
+    clock.advance(0)
+    print(number, flush=True)
+"""
+
+
+def test_killed_at_any_moment_it_holds_what_its_last_turn_left(disk: Disk) -> None:
+    program = f"HELD = {HELD}\n{WRITER}"
+    for turns in (30, 1, 77, 400, 13):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(disk.folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(turns):
+            said = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        said = max([said, *[int(line) for line in process.stdout if line.endswith("\n")]])
+        process.stdout.close()
+        numbers = [int(one.split(b": ")[1][:-2]) for one in disk.found()]
+        # It was killed between a turn and what it says of it, at most.
+        last = numbers[-1] + 1
+        assert last in (said, said + 10)
+        assert numbers == list(range(max(0, last - HELD), last))
+
+
+# -- a full disk ---------------------------------------------------------------------------------------------
+
+
+def test_on_a_full_disk_all_goes_on_in_memory_until_there_is_space(disk: Disk) -> None:
+    spool = disk.open()
+    before, during, after = runs(1), runs(2, 3, size=5000), runs(4)
+    spool.add(before)
+    disk.turn()
+    disk.fill()
+    for one in during:
+        spool.add([one])
+        disk.turn()
+    assert disk.lines == [
+        f"the spool {spool.path} cannot be written: database or disk is full; 1 records are in memory only;"
+        " make space, or see what ails the disk: it is tried again every 5 s"
+    ]
+    disk.clock.advance(RETRY)
+    disk.clock.advance(RETRY)
+    assert spool.status() == {
+        "path": spool.path,
+        "records": 1,
+        "bytes": before[0].size,
+        "unwritten": 2,
+        "failures": 3,
+        "fault": "database or disk is full",
+    }
+    assert "2 records are in memory only" in disk.lines[-1] and len(disk.lines) == 2, "at a limited rate"
+    disk.empty()
+    spool.add(after)
+    disk.turn()
+    assert spool.unwritten == 3, "it is not tried at every turn"
+    disk.clock.advance(RETRY)
+    assert disk.lines[-1] == f"the spool {spool.path} is written again"
+    assert (spool.records, spool.unwritten, spool.fault) == (4, 0, "")
+    spool.close()
+    assert disk.found() == records_of(before + during + after)
+
+
+def test_what_a_full_disk_does_not_hold_in_the_end_is_named(disk: Disk) -> None:
+    spool = disk.open()
+    held, lost = run("A", "1", "2"), runs(3, size=5000)
+    spool.add([held])
+    disk.turn()
+    disk.fill()
+    spool.replace(held, held.without_first(1))
+    spool.add(lost)
+    assert spool.close() == lost
+    assert disk.clock.getDelayedCalls() == []
+    assert disk.found() == held.records, "more than is wanted, but no less"
+
+
+FILLER = """
+import os, resource, signal, sys
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from ces.model.wire import Run
+from ces.ops.logging import Limited
+from ces.uplink.spool_file import SpoolFile
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+clock = Clock()
+spool = SpoolFile(sys.argv[1], "repeater", clock, Limited(Logger(observer=lambda event: None), clock))
+number = helped = 0
+while not spool.fault:
+    spool.add([Run(b"A", [b'A\\n{"key": %d, "%s": 0}\\n' % (number, b"x" * 300)])])
+    number += 1
+    clock.advance(0)
+    if spool.fault:
+        clock.advance(5)
+        helped += not spool.fault
+print(helped, spool.fault, spool.records, spool.unwritten, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_that_may_not_grow_stays_whole_even_if_the_process_is_killed_then(disk: Disk) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FILLER, str(disk.folder)], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    helped, fault = done.stdout.split(" ", 1)
+    fault, held, unwritten = fault.strip().rsplit(" ", 2)
+    assert (fault, unwritten) == ("disk I/O error", "1")
+    assert int(helped) > 1, "it makes space as long as the log holds what is not needed"
+    numbers = [int(one.split(b": ")[1].split(b",")[0]) for one in disk.found()]
+    assert numbers == list(range(int(held))) and len(numbers) > 10
+
+
+# -- files that cannot be used -------------------------------------------------------------------------------
+
+
+def broken(disk: Disk, break_it: Any) -> str:
+    """What is said of a file in which something was written; that it is left as it is."""
+    spool = disk.open()
+    spool.add(runs(*range(100), size=300))
+    spool.close()
+    path = Path(spool.path)
+    break_it(path)
+    before = path.read_bytes()
+    with pytest.raises(SpoolError) as caught:
+        disk.open().load(Run)
+    assert path.read_bytes() == before
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        disk.base.execute("SELECT 1")
+    start = f"the spool {path} cannot be used: "
+    assert str(caught.value).startswith(start)
+    return str(caught.value).removeprefix(start)
+
+
+def garbled(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096)
+
+
+def shortened(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def sql(statement: str) -> Any:
+    def execute(path: Path) -> None:
+        base = sqlite3.connect(path, isolation_level=None)
+        base.execute(statement)
+        base.close()
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (
+            lambda path: path.write_bytes(b"no database" * 100),
+            "it is damaged (file is not a database); move it",
+        ),
+        (garbled, "it is damaged ("),
+        (shortened, "it is damaged ("),
+        (
+            sql("UPDATE runs SET records = substr(records, 1, 20) WHERE id = 7"),
+            "it is damaged (row 7 does not hold whole records of one room); move it away, or name another",
+        ),
+        (sql("UPDATE runs SET records = 'text' WHERE id = 7"), "it is damaged (row 7 does not hold"),
+        (sql("PRAGMA user_version = 2"), "a later version of CES has written it; use that one, or another"),
+        (sql("PRAGMA application_id = 0"), "it is no spool of CES; name another directory"),
+    ],
+)
+def test_a_file_that_is_damaged_or_not_ours_is_left_alone(disk: Disk, break_it: Any, sentence: str) -> None:
+    assert broken(disk, break_it).startswith(sentence)
+
+
+def test_two_cannot_use_one_file_at_a_time(disk: Disk) -> None:
+    spool = disk.open()
+    with pytest.raises(SpoolError, match="another process uses it; give each a directory of its own"):
+        Disk(disk.folder).open()
+    program = f"import sqlite3; sqlite3.connect({spool.path!r}, timeout=0).execute('SELECT * FROM runs')"
+    other = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert "database is locked" in other.stderr
+    spool.close()
+    assert disk.found() == []
+
+
+def test_a_directory_that_cannot_be_made_or_written_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder, sentence in (
+        (file, "File exists; name a directory that can be made and written"),
+        (file / "below", "Not a directory; name a directory that can be made and written"),
+        ("/proc/nowhere", "No such file or directory; name a directory that can be made and written"),
+        (
+            "/proc",
+            "unable to open database file; the directory must be writable and the disk must have space",
+        ),
+    ):
+        with pytest.raises(SpoolError) as caught:
+            Disk(folder).open()
+        assert str(caught.value) == f"the spool {folder}/repeater.sqlite3 cannot be used: {sentence}"
