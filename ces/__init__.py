@@ -14,3 +14,11 @@ module-level state. The wire is described in ``docs/protocol.md``.
 from __future__ import annotations
 
 __version__ = "1.0.0"
+
+
+class Error(Exception):
+    """Base class of every error that this project defines.
+
+    A more specific error is often also of a built-in kind: `ces.event.EventError`, for example, is a
+    ValueError.
+    """

@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, readBody
 
+import ces
 from ces.cli.building import Building
 from ces.cli.ledger import Ledger
 from ces.cli.process import Role, child_environment
@@ -44,7 +45,7 @@ _LAST: Final = 2.0  # seconds in which the last events may still arrive
 _PROBE: Final = Event(key="demo-probe", generating_system="ces-demo").to_json()
 
 
-class DemoFailed(Exception):
+class DemoFailed(ces.Error):
     """The demonstration cannot go on; the text is a sentence for the user."""
 
 

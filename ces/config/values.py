@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import ces
 from ces.model.address import WEBSOCKET_SCHEMES, parse_address
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ _TRUE = ("true", "yes", "1", "on")
 _FALSE = ("false", "no", "0", "off")
 
 
-class SettingError(Exception):
+class SettingError(ces.Error):
     """A setting that cannot be used; the text is one sentence: the place, what is wrong, what is expected."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
+import ces
 from ces.hub.hub import SELF, Hub
 from ces.hub.settings import INTERCONNECTIONS
 from ces.link.protocol import NORMAL, REPLACED
@@ -22,7 +23,7 @@ PATH = "/connect/hub"
 COVERED, ITSELF = "covered", "itself"
 
 
-class Unreachable(Exception):
+class Unreachable(ces.Error):
     """No link came of it; the text says why."""
 
 
@@ -38,7 +39,7 @@ def hub_address(text: str) -> Address:
     return parse_address(text, 7100, strip=PATH)
 
 
-class TooMany(Exception):
+class TooMany(ces.Error):
     """No more addresses can be linked to; the text says how many there are."""
 
 

@@ -12,8 +12,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
+import ces
 
-class CannotServe(SystemExit, Exception):
+
+class CannotServe(SystemExit, ces.Error):
     """An endpoint cannot be listened on, or a service cannot begin for another reason; the text is one
     sentence, which ends the process with status 1.
 

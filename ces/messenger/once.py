@@ -6,12 +6,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+import ces
 from ces.messenger.messenger import Messenger
 from ces.messenger.sendable import Sendable
 from ces.model.address import Address
 
 
-class Unconfirmed(ConnectionError):
+class Unconfirmed(ces.Error, ConnectionError):
     """The event left, but the link broke before the hub answered the close: it may have arrived."""
 
 

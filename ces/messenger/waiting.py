@@ -8,15 +8,17 @@ from typing import Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 
+import ces
+
 T = TypeVar("T")
 K = TypeVar("K")
 
 
-class Closed(Exception):
+class Closed(ces.Error):
     """The messenger was closed while this was waited for, or before."""
 
 
-class Dropped(Exception):
+class Dropped(ces.Error):
     """The event was not sent: newer ones pushed it out of the spool, or the messenger was closed."""
 
 
@@ -26,11 +28,11 @@ class Kept(Dropped):
     """
 
 
-class TimedOut(builtins.TimeoutError, DeferredTimeoutError):
+class TimedOut(ces.Error, builtins.TimeoutError, DeferredTimeoutError):
     """It did not happen in time; the text says why. Caught as Python's TimeoutError and as Twisted's."""
 
 
-class TooManyWaiting(RuntimeError):
+class TooManyWaiting(ces.Error, RuntimeError):
     """More Deferreds would wait than the messenger allows: the caller asks again before it was answered."""
 
 

@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 import idna
 
+import ces
+
 WEBSOCKET_SCHEMES = ("ws", "wss")
 HTTP_SCHEMES = ("http", "https")
 
@@ -27,7 +29,7 @@ _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
-class AddressError(ValueError):
+class AddressError(ces.Error, ValueError):
     """An address that cannot be dialled; the text is one sentence that names it and says why."""
 
 

@@ -16,10 +16,11 @@ from typing import Annotated
 
 import msgspec
 
+import ces
 from ces.model.wire import room_fault
 
 
-class MalformedControl(ValueError):
+class MalformedControl(ces.Error, ValueError):
     """A text message that is neither a subscription change nor a control message; the text says why."""
 
 

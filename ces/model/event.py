@@ -26,6 +26,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+import ces
+
 __all__ = ["Device", "Event", "EventError", "Room", "Tag", "rfc3339"]
 
 # No peer's key decodes into this field: msgspec builds no mapping proxies, so even a key of this very name
@@ -34,7 +36,7 @@ _EXTRA: Final = "(unknown keys)"
 _NOTHING: Final[MappingProxyType[str, Any]] = MappingProxyType({})
 
 
-class EventError(ValueError):
+class EventError(ces.Error, ValueError):
     """Not a v2 event; the text is one sentence that says where and what."""
 
 

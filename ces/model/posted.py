@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+import ces
 from ces.model.wire import MalformedRecord, Run, make_record
 
 EVENT_DEPTH = 64
@@ -27,7 +28,7 @@ class _Tagged(msgspec.Struct, frozen=True):
     target: _Place | None = msgspec.field(default=None, name="target-device")
 
 
-class MalformedEvent(ValueError):
+class MalformedEvent(ces.Error, ValueError):
     """A body that holds no event, or an event that cannot be tagged; the text says where in a sentence."""
 
 

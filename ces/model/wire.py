@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from operator import itemgetter
 
+import ces
 from ces.model import frames
 
 BATCH_BYTES = 64 * 1024
@@ -32,7 +33,7 @@ CES1 = "ces.1"
 CES2 = "ces.2"
 
 
-class MalformedRecord(ValueError):
+class MalformedRecord(ces.Error, ValueError):
     """A record that breaks the grammar; the text is a sentence that says how."""
 
 

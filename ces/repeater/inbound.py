@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+import ces
 from ces.link.protocol import Link
 from ces.link.server import Read, read_by_dialect
 from ces.model.posted import MalformedEvent, tag_event
@@ -24,7 +25,7 @@ OUTSIDE = "outside"
 """The kind of links that an outside service or another repeater has dialled."""
 
 
-class NoPlace(ValueError):
+class NoPlace(ces.Error, ValueError):
     """A path that is not one of a link; the text is a sentence."""
 
 

@@ -17,6 +17,7 @@ import re
 import tomllib
 from typing import Any
 
+import ces
 from ces.config.values import did_you_mean
 from ces.model.address import HTTP_SCHEMES, WEBSOCKET_SCHEMES, AddressError, parse_address
 from ces.model.wire import EVERY_ROOM, room_fault
@@ -28,7 +29,7 @@ Routes = dict[str, tuple[str, ...]]
 TABLE = "routes"
 
 
-class RoutesError(ValueError):
+class RoutesError(ces.Error, ValueError):
     """Routes that cannot be used; the text is one sentence that names file, line and key."""
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import ces
 from ces.model.wire import Run
 from ces.session.outbox import Outbox
 
@@ -33,7 +34,7 @@ Batch = tuple[int, int, int, list[Run]]
 NOTHING: tuple[int, list[Run]] = (0, [])
 
 
-class OutOfStep(ValueError):
+class OutOfStep(ces.Error, ValueError):
     """The other side claims to have received what was not sent, or less than it had acknowledged."""
 
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+import ces
 from ces.model.wire import KnownRooms, Run, read_ces2
 from ces.ops.logging import Limited
 
@@ -42,7 +43,7 @@ VERSION = 1
 TABLE = "CREATE TABLE runs (id INTEGER PRIMARY KEY, records BLOB NOT NULL)"
 
 
-class SpoolError(Exception):
+class SpoolError(ces.Error):
     """A spool on disk that cannot be used; the text is one sentence: where, what is wrong, what to do."""
 
 
