@@ -1,4 +1,6 @@
-"""The v2 event: what devices and services say to each other (docs/protocol.md section 10).
+"""The v2 event, which devices and services send to each other (docs/protocol.md section 10).
+
+docs/api.md describes every name here.
 
 >>> from datetime import UTC, datetime
 >>> from ces.event import Device, Event, Room, Tag, rfc3339
@@ -18,16 +20,21 @@ True
 >>> event.time.isoformat()
 '2026-11-23T08:00:00+00:00'
 
-What is not an event raises EventError with one sentence that says where:
+A text that is not an event raises EventError. One sentence names the place:
 
 >>> Event.from_json('{"key": "volume", "value": 30}')
 Traceback (most recent call last):
 ces.model.event.EventError: `$.value`: expected `str`, got `int`
 
-Keys that this version does not know are kept:
+Unknown keys are kept:
 
 >>> Event.from_json('{"key": "power", "shade": "dim"}').extra["shade"]
 'dim'
+
+An event need not have a time stamp; `send` and the HTTP interfaces add the present time:
+
+>>> print(Event(key="power").time)
+None
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import tzinfo
 from typing import Final
 
-from ces.model.event import Event, EventError, Tag
+from ces.model.event import Event, Tag
 
 __all__ = ["event_line", "printable"]
 
@@ -62,7 +62,9 @@ def _cut(text: str, width: int) -> str:
 
 
 def _time(event: Event, zone: tzinfo | None) -> str:
+    if event.time is None:
+        return "-"
     try:
         return event.time.astimezone(zone).strftime("%H:%M:%S.%f")[:12]
-    except (EventError, OverflowError):
+    except OverflowError:
         return "-"

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from klein import Klein
@@ -25,6 +27,7 @@ from ces.link.shown import link_counters
 from ces.model.address import AddressError
 from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
 from ces.model.routing import KINDS, MESSENGER
+from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
 
@@ -32,7 +35,8 @@ from ces.ops.logging import LogLevels
 class HubApi:
     """The routes of one hub. `app.resource()` is what a Site serves.
 
-    :param depth: how deeply a posted event may be nested.
+    :param depth: limit for the nesting of a posted event.
+    :param now: the present time, which a posted event without a time stamp gets.
     """
 
     def __init__(
@@ -42,9 +46,11 @@ class HubApi:
         reactor: Any,
         levels: LogLevels,
         depth: int = EVENT_DEPTH,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._hub = hub
         self._depth = depth
+        self._now = now
         self._interconnections = interconnections
         self._factories = {kind: ServingFactory(hub.side, kind, reactor) for kind in KINDS}
         self.app = Klein()
@@ -110,7 +116,8 @@ class HubApi:
 
     def _event(self, request: IRequest) -> bytes:
         try:
-            runs = read_posted(request.content.read(), self._hub.side.limits.message, self._depth)
+            limit = self._hub.side.limits.message
+            runs = read_posted(request.content.read(), limit, self._now(), self._depth)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._hub.route(runs, MESSENGER)

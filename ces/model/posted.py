@@ -1,20 +1,25 @@
-"""Events that come in the body of an HTTP request: one v2 event, or a JSON array of them."""
+"""Events in the body of an HTTP request: one v2 event, or a JSON array of them.
+
+Pure: the caller passes the present time, which events without a time stamp get.
+"""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
 
 import ces
+from ces.model.event import rfc3339
 from ces.model.wire import MalformedRecord, Run, make_record
 
 EVENT_DEPTH = 64
-"""So deeply an event may be nested, unless told otherwise; a v2 event without data has a depth of 2."""
+"""Default limit for the nesting of an event. A v2 event without data has a depth of 2."""
 
 EVENTS = 10_000
-"""At most so many events in one body: more would hold up everybody else for a second and longer."""
+"""Limit for the events in one body. More would block the reactor for a second or longer."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -22,35 +27,37 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 class _Tagged(msgspec.Struct, frozen=True):
-    """As much of an event as says where it belongs."""
+    """The part of an event that names its room."""
 
     affected: _Place | None = msgspec.field(default=None, name="affected-room")
     target: _Place | None = msgspec.field(default=None, name="target-device")
 
 
 class MalformedEvent(ces.Error, ValueError):
-    """A body that holds no event, or an event that cannot be tagged; the text says where in a sentence."""
+    """Not an event, or an event that cannot be tagged. The text is one sentence that names the place."""
 
 
 _tagged = msgspec.json.Decoder(_Tagged).decode
 _items = msgspec.json.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=EVENTS)]).decode
 _any = msgspec.json.Decoder(msgspec.Raw).decode
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def event_room(event: bytes) -> str | None:
-    """The room that an event names: its affected room, else its target device's, else None.
+    """Return the room that an event names: its affected room, else its target device's, else None.
 
-    :raises MalformedEvent: when it is no JSON object, or names a room that is not text.
+    :raises MalformedEvent: when the event is not a JSON object, or names a room that is not text.
     """
     tags = _tags(event)
     return _room(tags.affected) or _room(tags.target)
 
 
 def tag_event(event: bytes, otherwise: str | None = None) -> Run:
-    """A bare event as a run of one record, for the room that it affects.
+    """Return a bare event as a run of one record, for its affected room.
 
-    :param otherwise: the room of one that affects none; by default its target device's, or the blank room.
-    :raises MalformedEvent: when it cannot be.
+    :param otherwise: the room when the event names no affected room. Default: the room of its target device,
+        else the blank room.
+    :raises MalformedEvent: when the event is not a JSON object, or its room breaks the rules.
     """
     tags = _tags(event)
     named = _room(tags.affected) or (_room(tags.target) if otherwise is None else otherwise)
@@ -72,15 +79,34 @@ def _room(place: _Place | None) -> str | None:
     return (place.room or None) if place is not None else None
 
 
-def read_posted(body: bytes, limit: int, depth: int = EVENT_DEPTH) -> list[Run]:
-    """The events in a request's body, each tagged with the room that it names.
+def stamp_event(event: bytes, moment: datetime) -> bytes:
+    """Return the event with `moment` as its time stamp when its own is absent, null or empty.
 
-    :param limit: the largest record, in bytes: a larger one would close every link that it is sent on.
-    :param depth: how deeply an event may be nested.
-    :raises MalformedEvent: naming the byte or the item that is wrong; then none of them is to be used.
+    All other values stay as they are written. An event that has a time stamp is returned unchanged, even when
+    the time stamp is not RFC 3339.
+
+    :raises MalformedEvent: when the event is not a JSON object.
     """
     try:
-        body.decode()  # msgspec does not look into the strings that it leaves as they are
+        keys = _keys(event)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise MalformedEvent(str(error) or type(error).__name__) from None
+    if bytes(keys.get("timestamp", b"null")) not in (b"null", b'""'):
+        return event
+    keys["timestamp"] = msgspec.Raw(b'"%b"' % rfc3339(moment).encode())
+    return msgspec.json.encode(keys)
+
+
+def read_posted(body: bytes, limit: int, now: datetime, depth: int = EVENT_DEPTH) -> list[Run]:
+    """Return the events in a request's body, each tagged with the room that it names.
+
+    :param limit: limit for one record, in bytes. A larger record would close every link that it is sent on.
+    :param now: the time stamp of events that have none.
+    :param depth: limit for the nesting of an event.
+    :raises MalformedEvent: when any event is wrong, with the byte or the item. The caller must then use none.
+    """
+    try:
+        body.decode()  # msgspec does not check strings that it does not decode
         single = body.lstrip()[:1] != b"["
         items = [bytes(_any(body))] if single else [bytes(item) for item in _items(body)]
     except msgspec.ValidationError:
@@ -92,7 +118,7 @@ def read_posted(body: bytes, limit: int, depth: int = EVENT_DEPTH) -> list[Run]:
         try:
             if is_deeper(item, depth):
                 raise MalformedEvent(f"it is nested more than {depth} deep")
-            runs.append(_within(tag_event(item), limit))
+            runs.append(_within(tag_event(stamp_event(item, now)), limit))
         except MalformedEvent as fault:
             where = "The body" if single else f"Item {number} of the array"
             raise MalformedEvent(f"{where} is not an event: {fault}.") from None
@@ -100,7 +126,7 @@ def read_posted(body: bytes, limit: int, depth: int = EVENT_DEPTH) -> list[Run]:
 
 
 def is_deeper(text: bytes, depth: int) -> bool:
-    """Whether good JSON is nested more than `depth` deep: ``{"a": []}`` has a depth of 2."""
+    """Whether valid JSON is nested deeper than `depth`. ``{"a": []}`` has a depth of 2."""
     if text.count(b"{") + text.count(b"[") <= depth:
         return False
     brackets = _NO_BRACKET.sub(b"", text).translate(_SQUARE)

@@ -14,6 +14,7 @@ What is about the undelivered is about that of one target with ``?target=URL``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -28,6 +29,7 @@ from ces.link.server import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.event import rfc3339
 from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
+from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
@@ -48,12 +50,21 @@ _json = msgspec.json.Decoder(msgspec.Raw).decode
 class RepeaterApi:
     """The routes of one repeater. `app.resource()` is what a Site serves.
 
-    :param depth: how deeply a posted event may be nested.
+    :param depth: limit for the nesting of a posted event.
+    :param now: the present time, which a posted event without a time stamp gets.
     """
 
-    def __init__(self, repeater: Repeater, reactor: Any, levels: LogLevels, depth: int = EVENT_DEPTH) -> None:
+    def __init__(
+        self,
+        repeater: Repeater,
+        reactor: Any,
+        levels: LogLevels,
+        depth: int = EVENT_DEPTH,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._repeater = repeater
         self._depth = depth
+        self._now = now
         self._factory = ServingFactory(repeater.side, OUTSIDE, reactor, read_outside())
         self.app = Klein()
         # A link may be for the blank room (/connect//id), which a branch does not take.
@@ -87,7 +98,8 @@ class RepeaterApi:
 
     def _send(self, request: IRequest) -> bytes:
         try:
-            runs = read_posted(request.content.read(), self._repeater.side.limits.message, self._depth)
+            limit = self._repeater.side.limits.message
+            runs = read_posted(request.content.read(), limit, self._now(), self._depth)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._repeater.insert(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from ces.ops.http import REQUEST_TIMEOUT, make_site
 from tests.hub.test_hub import Floor
 from tests.support.fleet import Peer, Role, event, free_port
 from tests.support.links import Lines, Recorder, frame, make_side, record, serving
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 # -- records and bytes a second ------------------------------------------------------------------------------
 
@@ -263,9 +266,9 @@ def nested(depth: int, inner: str = "1") -> str:
 @pytest.mark.parametrize("array", [False, True])
 def test_an_event_that_is_nested_too_deep_is_refused(array: bool) -> None:
     good, bad = (f"[{text}]" if array else text for text in (nested(64), nested(65)))
-    assert read_posted(good.encode(), 10_000)[0].count == 1
+    assert read_posted(good.encode(), 10_000, NOW)[0].count == 1
     with pytest.raises(MalformedEvent, match="nested more than 64 deep"):
-        read_posted(bad.encode(), 10_000)
+        read_posted(bad.encode(), 10_000, NOW)
 
 
 values = st.recursive(

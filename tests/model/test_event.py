@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -47,7 +48,6 @@ KNOWN = {
 }
 EMPTY = {
     "generating-system": "",
-    "timestamp": "",
     "event-tags": [],
     "target-device": {},
     "affected-room": {},
@@ -90,7 +90,12 @@ def test_what_the_fleet_leaves_out_when_empty_is_left_out_and_the_rest_is_writte
     assert written(Event()) == EMPTY
 
 
-@pytest.mark.parametrize("key", [*EMPTY, "data"])
+def test_an_empty_time_stamp_which_the_fleet_cannot_read_is_left_out() -> None:
+    assert "timestamp" not in written(Event(timestamp=""))
+    assert "timestamp" not in written(Event.from_json('{"timestamp": "", "shade": "dim"}'))
+
+
+@pytest.mark.parametrize("key", [*EMPTY, "timestamp", "data"])
 def test_absent_and_null_are_the_default(key: str) -> None:
     absent = {name: value for name, value in KNOWN.items() if name != key}
     event = Event.from_json(json.dumps(absent))
@@ -212,7 +217,7 @@ def test_an_object_of_wrong_types_raises_nothing_but_event_error(tree: dict[str,
         assert str(error).startswith("`$.")
     else:
         for key in ("generating-system", "timestamp", "key", "value", "user"):
-            assert written(event)[key] == (tree.get(key) or "")
+            assert written(event).get(key, "") == (tree.get(key) or "")
             assert tree.get(key) is None or isinstance(tree[key], str)
 
 
@@ -296,10 +301,23 @@ def test_time_reads_rfc_3339_with_any_number_of_fractional_digits(timestamp: str
         "\uff12\uff10\uff12\uff16-11-23T08:00:00Z",
     ],
 )
-def test_a_time_stamp_that_is_not_rfc_3339_is_refused_when_it_is_read(timestamp: str) -> None:
-    event = Event(timestamp=timestamp)
-    with pytest.raises(EventError, match=r"^`\$\.timestamp`: expected an RFC 3339 time, got "):
-        _ = event.time
+def test_an_event_without_a_readable_time_stamp_has_no_time(timestamp: str) -> None:
+    assert Event(timestamp=timestamp).time is None
+
+
+def test_an_event_without_a_time_stamp_can_be_given_one() -> None:
+    moment = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    event = Event(key="power", affected_room=Room.of("ITB-1108"), extra=MappingProxyType({"shade": "dim"}))
+    stamped = event.stamped(moment)
+    assert stamped.timestamp == "2026-11-23T08:00:00Z"
+    assert stamped.time == moment
+    assert {**written(event), "timestamp": stamped.timestamp} == written(stamped)
+    assert event.timestamp == "", "events cannot be changed"
+
+
+def test_an_event_keeps_the_time_stamp_that_it_has() -> None:
+    event = Event(timestamp="yesterday")
+    assert event.stamped(datetime(2026, 11, 23, 8, tzinfo=UTC)) is event
 
 
 @given(st.datetimes(timezones=st.timezones()), st.integers(1, 23))

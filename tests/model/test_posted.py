@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from ces.model.posted import MalformedEvent, event_room, read_posted, tag_event
 
 LIMIT = 1000
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+T = b'"timestamp":"2026-11-23T08:00:00Z"'
 
 
 @pytest.mark.parametrize(
@@ -32,17 +35,38 @@ def test_an_event_names_its_room(event: dict[str, object], room: str | None) -> 
 @pytest.mark.parametrize(
     ("body", "records"),
     [
-        (b'{"affected-room": {"roomID": "A"}}', [b'A\n{"affected-room": {"roomID": "A"}}\n']),
-        (b' {"key":\n"power"}\n', [b'\n{"key": "power"}\n']),
         (
-            b' [ {"a":1} , {"target-device":{"roomID":"B"}} ]',
-            [b'\n{"a":1}\n', b'B\n{"target-device":{"roomID":"B"}}\n'],
+            b'{"affected-room": {"roomID": "A"}, "timestamp": "1"}',
+            [b'A\n{"affected-room": {"roomID": "A"}, "timestamp": "1"}\n'],
+        ),
+        (b' {"key":\n"power","timestamp":"1"}\n', [b'\n{"key": "power","timestamp":"1"}\n']),
+        (
+            b' [ {"a":1,"timestamp":"1"} , {"target-device":{"roomID":"B"},"timestamp":"2"} ]',
+            [b'\n{"a":1,"timestamp":"1"}\n', b'B\n{"target-device":{"roomID":"B"},"timestamp":"2"}\n'],
         ),
         (b"[]", []),
     ],
 )
 def test_a_body_is_one_event_or_an_array_of_them(body: bytes, records: list[bytes]) -> None:
-    assert [record for run in read_posted(body, LIMIT) for record in run.records] == records
+    assert [record for run in read_posted(body, LIMIT, NOW) for record in run.records] == records
+
+
+@pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (b"{}", b"{%b}" % T),
+        (b'{"key": "power"}', b'{"key":"power",%b}' % T),
+        (b'{"timestamp": "", "key": "power"}', b'{%b,"key":"power"}' % T),
+        (b'{"timestamp": null}', b"{%b}" % T),
+        (b'{"timestamp":"1","timestamp":""}', b"{%b}" % T),
+        (b'{"a": 1.0, "b": 1e999, "c": [1,\n2]}', b'{"a":1.0,"b":1e999,"c":[1, 2],%b}' % T),
+        (b'{"timestamp": "noon"}', b'{"timestamp": "noon"}'),
+        (b'{"timestamp": 0}', b'{"timestamp": 0}'),
+    ],
+)
+def test_an_event_without_a_time_stamp_gets_the_present_time(body: bytes, event: bytes) -> None:
+    for text in (body, b"[%b]" % body):
+        assert [run.events for run in read_posted(text, LIMIT, NOW)] == [[event]]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +81,7 @@ def test_a_body_is_one_event_or_an_array_of_them(body: bytes, records: list[byte
         (b"[%b]" % b",".join([b"{}"] * 10_001), r"^The array holds more than 10000 events, the most .*\.$"),
         (
             b'{"a":"%b"}' % (b"x" * 1000),
-            r"^The body is not an event: .* record of 1010 bytes; at most 1000 may.*\.$",
+            r"^The body is not an event: .* record of 1045 bytes; at most 1000 may.*\.$",
         ),
         (b"1", r"^The body is not an event: .*\.$"),
         (b"null", r"^The body is not an event: .*\.$"),
@@ -72,7 +96,7 @@ def test_a_body_is_one_event_or_an_array_of_them(body: bytes, records: list[byte
 )
 def test_a_body_without_events_is_named_in_a_sentence(body: bytes, why: str) -> None:
     with pytest.raises(MalformedEvent, match=why):
-        read_posted(body, LIMIT)
+        read_posted(body, LIMIT, NOW)
 
 
 def test_an_event_that_names_no_room_gets_the_default() -> None:
@@ -95,7 +119,7 @@ bodies = st.recursive(
 @given(st.binary(max_size=40) | bodies)
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     try:
-        runs = read_posted(body, LIMIT)
+        runs = read_posted(body, LIMIT, NOW)
     except MalformedEvent as fault:
         assert str(fault).endswith(".")
     else:

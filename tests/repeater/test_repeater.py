@@ -296,6 +296,15 @@ def test_events_that_are_posted_are_inserted_in_the_room_that_they_name(bench: B
     assert [one.split(b"\n")[0] for one in bench.hub.owner.records] == [b"A", b"B", b""]
 
 
+def test_events_that_are_posted_without_a_time_stamp_get_the_present_time(bench: Bench, api: Api) -> None:
+    assert api.ask("POST", "/send", b'[{}, {"timestamp": "noon"}]') == (200, "ok")
+    bench.network.settle()
+    assert bench.hub.owner.records == [
+        b'\n{"timestamp":"2026-11-23T08:00:00Z"}\n',
+        b'\n{"timestamp": "noon"}\n',
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

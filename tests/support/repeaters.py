@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from treq.client import HTTPClient
@@ -19,6 +20,9 @@ from ces.repeater.repeater import Repeater
 from ces.repeater.target import TargetLimits
 from tests.support.links import Lines
 from tests.support.network import Answer, Dial, Network
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+"""The present time of `Api`."""
 
 
 class NoHttp:
@@ -102,7 +106,7 @@ class Api:
     """The repeater's HTTP side, asked without sockets."""
 
     def __init__(self, bench: Bench) -> None:
-        api = RepeaterApi(bench.repeater, bench.network, LogLevels())
+        api = RepeaterApi(bench.repeater, bench.network, LogLevels(), now=lambda: NOW)
         self._treq = StubTreq(api.app.resource())
 
     def ask(self, method: str, path: str, data: bytes | None = None) -> tuple[int, str]:
