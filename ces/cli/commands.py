@@ -31,7 +31,7 @@ async def watch(
     messenger = Messenger(hub, rooms=rooms, reactor=reactor)
     screen.reader_left = stopping.request
 
-    def arrived(room: bytes, event: bytes) -> None:
+    def arrived(event: bytes, room: bytes) -> None:
         if as_json:
             screen.line(event.decode("utf-8", "replace"))
             return
@@ -57,7 +57,7 @@ async def send(
 ) -> int:
     """Hand one event to the hub; 1 when that has not succeeded within `timeout` seconds."""
     try:
-        await stopping.cancels(send_once(hub, event, reactor=reactor, timeout=timeout))
+        await stopping.cancels(send_once(hub, event, event.room, reactor=reactor, timeout=timeout))
     except CancelledError:
         return 1
     except TimedOut as error:

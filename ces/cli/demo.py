@@ -218,7 +218,7 @@ class Demo:
 
     # Showing
 
-    def _arrived(self, room: bytes, event: bytes) -> None:
+    def _arrived(self, event: bytes, room: bytes) -> None:
         if event == _PROBE:
             self._all_linked = True
             return

@@ -8,18 +8,20 @@
 ...     messenger.on_event(show)
 ...     messenger.connect()
 
-The parts::
+docs/integration.md shows how to write a service; docs/api.md describes every public name.
 
-    messenger.py   Messenger: the link, the rooms, the face of all of it
-    reception.py   what arrives: callbacks, and who waits in `receive`
-    inbox.py       what has arrived and was not asked for yet (pure)
-    spool.py       what was sent and is not on a link yet, and who waits for that
-    sendable.py    what an application may send, as a record (pure)
-    waiting.py     Deferreds that wait in turn; the errors that they end with
-    service.py     MessengerService: in ``.tac`` files and in a MultiService
+The modules::
+
+    messenger.py   Messenger: the link, the rooms, and the public methods
+    reception.py   passes what arrives to callbacks and to `receive`
+    inbox.py       records that nobody has received yet (pure)
+    spool.py       events that the hub has not acknowledged yet
+    sendable.py    makes a record from what an application sends (pure)
+    waiting.py     a queue of Deferreds; the errors
+    service.py     MessengerService: for ``.tac`` files and a MultiService
     once.py        send_once: connect, send, close
 
-Importing the package loads neither the reactor nor anything that only hub and repeater need.
+Importing the package does not import the reactor, or modules that only hub and repeater need.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from ces.messenger.messenger import Messenger, State
 from ces.messenger.once import Unconfirmed, send_once
 from ces.messenger.reception import Received
 from ces.messenger.service import MessengerService
-from ces.messenger.waiting import Closed, Dropped, Kept, TimedOut, TooManyWaiting
+from ces.messenger.waiting import Closed, Dropped, Kept, NotSent, TimedOut, TooManyWaiting
 from ces.uplink.spool_file import SpoolError
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Kept",
     "Messenger",
     "MessengerService",
+    "NotSent",
     "Received",
     "SpoolError",
     "State",

@@ -1,7 +1,8 @@
-"""What has arrived and was not asked for yet: bounded in bytes, read record by record.
+"""The inbox: records that have arrived and that nobody has received yet. Bounded in bytes.
 
-Pure: no Twisted, no clock, no logging. Runs go in as they came (one append for a whole batch) and are taken
-apart only when they are read.
+Pure: no Twisted, no clock, no logging.
+
+Cost: one append for each run. A run is split into records only when it is read.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from ces.model.wire import Run
 
 
 class Received(NamedTuple):
-    """One record as it came: the room's id, UTF-8 as all of the wire, and the event's JSON."""
+    """A record: the event's JSON and the room's id, both as the bytes that arrived (UTF-8)."""
 
-    room: bytes
     event: bytes
+    room: bytes
 
 
 class Inbox:
-    """Records in the order in which they came. What does not fit pushes out the oldest, a run at a time.
+    """Records in the order of their arrival. A full inbox drops the oldest run.
 
-    :param limit: bytes of records; the run that came last stays even if it is larger.
+    :param limit: limit in bytes. The newest run stays even when it alone is larger.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.dropped = 0
-        """Records pushed out so far."""
+        """Number of records dropped so far."""
         self.bytes = 0
         self._runs: deque[Run] = deque()
         self._room = b""
-        self._events: list[bytes] = []  # of the run that is being read, the next one last
+        self._events: list[bytes] = []  # the rest of the run that is being read, in reverse order
 
     def __bool__(self) -> bool:
         return bool(self._events or self._runs)
@@ -41,7 +42,7 @@ class Inbox:
         return len(self._events) + sum(run.count for run in self._runs)
 
     def put(self, run: Run) -> int:
-        """Add a run; how many records it pushed out."""
+        """Add a run. Return the number of records dropped for it."""
         self._runs.append(run)
         self.bytes += run.weight
         lost = 0
@@ -57,7 +58,7 @@ class Inbox:
         return lost
 
     def take(self) -> Received:
-        """Remove the oldest record; there must be one."""
+        """Remove the oldest record and return it. The inbox must not be empty."""
         if not self._events:
             run = self._runs.popleft()
             self.bytes -= run.weight
@@ -66,10 +67,10 @@ class Inbox:
             self.bytes += self._weight()
         event = self._events.pop()
         self.bytes -= len(self._room) + len(event) + 2
-        return Received(self._room, event)
+        return Received(event, self._room)
 
     def _finish(self) -> None:
-        """Forget the rest of the run that is being read."""
+        """Drop the rest of the run that is being read."""
         self.bytes -= self._weight()
         self._events = []
 

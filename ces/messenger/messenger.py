@@ -1,14 +1,13 @@
-"""The messenger: one link to a hub, kept up, with what it wants and what it has to say.
+"""The messenger: one link to a hub, its subscriptions and its spool.
 
-Owns the rooms, the state and the ends of the spool; the link is dialled and dialled again by
-`ces.uplink.reconnect.Dialler`, which this is, and what arrives is `ces.messenger.reception.Reception`'s.
+Owns the rooms, the state and the spool. `ces.uplink.reconnect.Dialler` dials and reconnects;
+`ces.messenger.reception.Reception` handles what arrives.
 
-On the wire (docs/protocol.md sections 4 to 6): each new link is told the rooms again, then carries what the
-hub has not acknowledged and what waits in the spool. On a ces.1 link nobody acknowledges: each event is sent
-at most once, and one that was written to a link which then broke is gone.
+On the wire (docs/protocol.md sections 4 to 6): a new link first carries the subscriptions, then what the hub
+has not acknowledged, then what waits in the spool. A ces.1 hub does not acknowledge: each event is sent at
+most once, and an event that was written to a connection which then broke is lost.
 
-Not thread-safe, as little in Twisted is: from another thread, ``reactor.callFromThread(messenger.send,
-event)``.
+Not thread-safe. From another thread, use ``reactor.callFromThread(messenger.send, event)``.
 """
 
 from __future__ import annotations
@@ -18,18 +17,20 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IConnector
+from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.logger import Logger
 
 from ces.link.owner import LinkLimits
 from ces.link.protocol import Link
 from ces.link.side import Side
 from ces.messenger.inbox import Inbox, Received
-from ces.messenger.reception import EventCallback, GapCallback, Reception, RecordCallback
+from ces.messenger.reception import EventCallback, GapCallback, Reception, RecordCallback, not_async
 from ces.messenger.sendable import Sendable, make_run
 from ces.messenger.spool import Spool, fail_unless_ignored
 from ces.messenger.waiting import Closed, Dropped, TimedOut, TooManyWaiting, Waiting
@@ -39,6 +40,7 @@ from ces.model.event import Event
 from ces.model.routing import MESSENGER
 from ces.model.wire import KnownRooms, room_fault
 from ces.model.withdrawn import withdraw
+from ces.ops.clock import utc_now
 from ces.session.session import Session
 from ces.uplink.reconnect import DIALLING, STOPPED, UP, WAITING, Dialler
 from ces.uplink.spool_file import SpoolFile
@@ -48,46 +50,53 @@ PATH: Final = "/connect/messenger"
 BUFFER: Final = 8 * 1024 * 1024
 
 ROOMS_AT_A_TIME: Final = 1000
-"""At most so many rooms in one subscription change: 256 kB, far below any message limit."""
+"""Limit for the rooms in one subscription change: 256 kB, far below any message limit."""
 
 S = TypeVar("S", bound=Callable[["State"], object])
 
 
 class State(StrEnum):
-    """What becomes of the link; the values are the words of logs and of `Messenger.status`."""
+    """State of the link. Its value is the word that logs and `Messenger.status` show."""
 
     CLOSED = STOPPED
-    """Not dialled yet, or closed."""
+    """Not connected yet, or closed."""
     CONNECTING = DIALLING
+    """Dialling the hub."""
     CONNECTED = UP
+    """The link carries events."""
     WAITING = WAITING
-    """The last dial failed, or the link was lost; dials again after a delay."""
+    """The last dial failed, or the connection was lost. The messenger dials again after a delay."""
 
 
 class Messenger(Dialler):
-    """A service's link to the Central Event System.
+    """Connects a service to the Central Event System.
 
-    Dialled with `connect`, or by handing it to ``connectWS`` or ``reactor.connectTCP`` as the client factory
-    that it is. Whatever becomes of the hub, it dials again after 1 s, growing to 30 s, each time spread out
-    by chance.
+    Call `connect` to dial the hub, or pass `factory` to ``connectWS`` or ``reactor.connectTCP``. The
+    messenger reconnects by itself: after 1 s at first, later after up to 30 s, with a random part in each
+    delay. It makes its subscriptions again and sends what waits in its spool. Call `close` at the end.
 
-    :param address: of the hub: ``ws://event-hub``, ``wss://event-hub:443``, ``localhost:7100``,
-        ``event-hub``.
-    :param rooms: to subscribe to at first, ``*`` for every room; none for one that only sends.
-    :param reactor: the reactor.
-    :param spool: bytes of events that may wait while there is no link; beyond it the oldest are dropped and
-        counted.
-    :param spool_dir: a directory, made if need be, in which what waits in the spool is kept on disk as well,
-        so that it survives the process: the next messenger with this directory sends it first, some of it
-        perhaps a second time. No two may use one at a time. Empty for none.
-    :param inbox: bytes of events that may wait for `receive`; beyond it the oldest are dropped and counted.
-    :param waits: how many Deferreds of `receive`, `flush` and `when_connected` may wait at a time, of each.
-    :param node: identifies this process to the hub; by default the host name and a random part.
-    :param limits: of the link.
-    :raises ces.model.address.AddressError: a ValueError, when no address can be read from `address`.
-    :raises ValueError: when a room's name breaks the rules.
-    :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used: damaged, in use, not
-        writable, or written by a later version.
+    :param address: address of the hub: ``ws://event-hub``, ``wss://event-hub:443``, ``localhost:7100`` or
+        ``event-hub``. The default port is 7100.
+    :param rooms: rooms to subscribe to. ``*`` is every room. Empty: only send.
+    :param reactor: the Twisted reactor.
+    :param spool: limit for the spool in bytes. Events wait there until the hub has acknowledged them. A full
+        spool drops its oldest events and counts them.
+    :param spool_dir: directory for a copy of the spool on disk, created when absent. What waits there
+        outlives the process: the next messenger with this directory sends it first. Some of it may arrive
+        twice. Two messengers must not use one directory at the same time. Empty: no copy on disk.
+    :param inbox: limit for the inbox in bytes. Events wait there for `receive`. A full inbox drops its oldest
+        events and counts them.
+    :param waits: limit for the number of Deferreds that wait, for each of `receive` (with `receive_record`),
+        `flush` and `when_connected`.
+    :param node: identifies this process to the hub. Default: the host name and a random part.
+    :param limits: limits of the link; not part of the public API.
+    :param log: logger; not part of the public API.
+    :param now: returns the present time as an aware datetime, for events without a time stamp. Default: the
+        system clock. A test may pass its own.
+    :raises TypeError: when `rooms` is not a list of str or another iterable of them.
+    :raises ValueError: when the address cannot be used, or a room's name breaks the rules.
+    :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used: it is damaged, in use,
+        not writable, or written by a later version.
     """
 
     def __init__(
@@ -103,6 +112,7 @@ class Messenger(Dialler):
         node: str = "",
         limits: LinkLimits | None = None,
         log: Logger | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         if isinstance(address, str):
             address = parse_address(address, DEFAULT_PORT, strip=PATH)
@@ -110,11 +120,12 @@ class Messenger(Dialler):
         self._on_state: tuple[Callable[[State], object], ...] = ()
         self._closed = False
         self._links = 0
+        self._now = now
         self._known = KnownRooms()
         self._connected: Waiting[None, None] = Waiting(waits)
-        self._rooms: dict[str, None] = dict.fromkeys(_checked(rooms))
+        self._rooms: dict[str, None] = dict.fromkeys(_checked_list(rooms))
         self._unwanted: dict[str, None] = {}
-        """Unsubscribed in this session; on a link that was cut the hub may not have heard it."""
+        """Rooms unsubscribed in this session. When a connection was cut, the hub may not have heard it."""
         self._reception = Reception(
             node or f"{socket.gethostname()}-{secrets.token_hex(4)}",
             Inbox(inbox),
@@ -136,16 +147,18 @@ class Messenger(Dialler):
     # -- the link --------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Dial the hub, and keep the link up from then on; again after `close` has fired, if need be.
+        """Dial the hub, and reconnect from then on. After `close` has fired, it may be called again.
+
+        Returns at once. `when_connected`, `on_state` and `state` tell about the link.
 
         :raises ces.uplink.spool_file.SpoolError: when the spool on disk, which `close` has closed, cannot be
-            used again.
+            opened again.
         """
         self._open()
         self.dial()
 
     def _open(self) -> None:
-        """Use the spool on disk, if there is to be one."""
+        """Open the spool on disk when a directory is set."""
         if not self._spool_dir or self._spool.file is not None:
             return
         file = SpoolFile(self._spool_dir, "messenger", self.side.clock, self.side.limited)
@@ -159,13 +172,20 @@ class Messenger(Dialler):
             )
 
     @property
+    def factory(self) -> ReconnectingClientFactory:
+        """The client factory: for ``connectWS(messenger.factory)`` and ``reactor.connectTCP(host, port,
+        messenger.factory)``. Use it instead of `connect`.
+        """
+        return self
+
+    @property
     def state(self) -> State:
-        """What becomes of the link."""
+        """State of the link."""
         return self._state
 
     @state.setter
     def state(self, word: str) -> None:
-        # The dialler's to set; here is where everyone is told.
+        # The dialler sets the state; this setter tells the callbacks.
         state = State(word)
         if state is self._state:
             return
@@ -173,36 +193,42 @@ class Messenger(Dialler):
         for callback in self._on_state:
             try:
                 callback(state)
-            except Exception:  # a callback's mistake must not cost the other callbacks or the link
+            except Exception:  # a callback's mistake must not harm the other callbacks or the link
                 self._reception.failed(callback)
 
     @property
     def connected(self) -> bool:
-        """Whether there is a link."""
+        """Whether the state is `State.CONNECTED`."""
         return self._state is State.CONNECTED
 
     def on_state(self, callback: S) -> S:
-        """Call back with the state whenever it has changed; returns the callback, so as to be a decorator."""
-        self._on_state += (callback,)
+        """Register a callback that is called with the new state after each change.
+
+        :param callback: ``callback(state: State)``; not async.
+        :return: the callback, so that this can be a decorator.
+        :raises TypeError: when the callback is async.
+        """
+        self._on_state += (not_async(callback),)
         return callback
 
     def when_connected(self) -> Deferred[None]:
-        """Fires when there is a link, at once if there is; fails with `Closed`.
+        """Fires when the messenger is connected, at once if it is. Fails with `Closed`.
 
-        :raises TooManyWaiting: when too many wait for it.
+        :raises TooManyWaiting: when the limit of waiting Deferreds is reached.
         """
         if self.connected:
             return succeed(None)
         return fail(Closed("the messenger is closed")) if self._closed else self._connected.wait(None)
 
     def close(self, timeout: float = 5.0) -> Deferred[None]:
-        """Send what waits, if there is a link, and close it.
+        """Send what waits, if connected, and close the link.
 
-        What then still waits is dropped and counted, or stays in the spool on disk (`Kept`). What has arrived
-        can still be received.
+        Events that still wait are dropped and counted (`Dropped`), or stay in the spool on disk (`Kept`).
+        Events that have arrived can still be received.
 
-        :param timeout: seconds for what waits, and seconds for the hub to answer the close.
-        :return: fires when the connection is gone; never fails.
+        :param timeout: timeout for sending what waits, in seconds; then the same time again for the closing
+            handshake.
+        :return: fires when the connection is closed. Never fails.
         """
         return Deferred.fromCoroutine(self._close(timeout))
 
@@ -240,22 +266,29 @@ class Messenger(Dialler):
 
     @property
     def rooms(self) -> frozenset[str]:
-        """The rooms that are subscribed to, or will be once there is a link."""
+        """The subscribed rooms. Without a link, the messenger subscribes to them when it connects."""
         return frozenset(self._rooms)
 
     def subscribe(self, *rooms: str) -> None:
-        """Receive the events of these rooms from now on, ``*`` for every room; twice is once.
+        """Subscribe to rooms, connected or not. ``*`` is every room.
 
-        :raises ValueError: when a room's name breaks the rules; then none of them is subscribed to.
+        :param rooms: ids of rooms, each a str. A room that is subscribed already is ignored.
+        :raises TypeError: when a room is not a str.
+        :raises ValueError: when a room's name breaks the rules. Then no subscription changes.
         """
-        new = [room for room in dict.fromkeys(_checked(rooms)) if room not in self._rooms]
+        new = [room for room in dict.fromkeys(_checked(rooms, "subscribe")) if room not in self._rooms]
         self._rooms.update(dict.fromkeys(new))
         for room in new:
             self._unwanted.pop(room, None)
         self._announce(new, create=True)
 
     def unsubscribe(self, *rooms: str) -> None:
-        """Receive the events of these rooms no more; of none at all when no room is named."""
+        """End the subscriptions to these rooms. Without arguments: to all rooms.
+
+        :param rooms: ids of rooms, each a str. A room that is not subscribed is ignored.
+        :raises TypeError: when a room is not a str. Then no subscription changes.
+        """
+        _check_types(rooms, "unsubscribe")
         old = [room for room in dict.fromkeys(rooms or self._rooms) if room in self._rooms]
         for room in old:
             del self._rooms[room]
@@ -271,49 +304,62 @@ class Messenger(Dialler):
     # -- what comes ------------------------------------------------------------------------------------------
 
     def on_event(self, callback: EventCallback) -> EventCallback:
-        """Call back with each event and the room that its record was tagged with.
+        """Register a callback that is called with each event.
 
-        What does not decode as a v2 event is counted, logged and skipped; a callback that raises is logged
-        and costs nothing else.
+        A record that is not a v2 event is counted, logged and skipped. An exception from a callback is
+        counted and logged; other callbacks and events are not affected.
 
-        :return: the callback, so that this can be used as a decorator.
+        :param callback: ``callback(event: Event, room: str)``; not async. The room is the record's.
+        :return: the callback, so that this can be a decorator.
+        :raises TypeError: when the callback is async.
         """
         self._reception.on_event(callback)
         return callback
 
     def on_record(self, callback: RecordCallback) -> RecordCallback:
-        """Call back with the room and the JSON of each event, as the bytes that came; returns it."""
+        """Register a callback that is called with each record, without decoding it.
+
+        :param callback: ``callback(event: bytes, room: bytes)``; not async. The event is JSON as it arrived.
+        :return: the callback, so that this can be a decorator.
+        :raises TypeError: when the callback is async.
+        """
         self._reception.on_record(callback)
         return callback
 
     def on_gap(self, callback: GapCallback) -> GapCallback:
-        """Call back when events were missed: with how many, or with None when nobody knows how many, or
-        whether any. Returns the callback.
+        """Register a callback that is called when events were missed, or may have been.
 
-        A hub that dropped events for this messenger says how many. None is known after a hub that had to
-        begin a new session, for instance because it was started anew, and after every cut of a ces.1 link.
+        The number is known when the hub dropped events for this messenger. It is None after the hub began a
+        new session, for example because it was restarted, and after each reconnect to a ces.1 hub.
+
+        :param callback: ``callback(events: int | None)``; not async.
+        :return: the callback, so that this can be a decorator.
+        :raises TypeError: when the callback is async.
         """
         self._reception.on_gap(callback)
         return callback
 
     def forget(self, callback: Callable[..., object]) -> None:
-        """Call back no more, neither with events nor with records nor with gaps nor with states."""
+        """Remove a callback, whatever it was registered for."""
         self._on_state = tuple(kept for kept in self._on_state if kept != callback)
         self._reception.forget(callback)
 
     def receive(self) -> Deferred[Event]:
-        """The next event, at once or when it comes; cancelled, it takes none. Fails with `Closed`.
+        """Fires with the next event, at once when one waits in the inbox.
 
-        :raises TooManyWaiting: when too many wait already.
+        A Deferred that is cancelled takes no event. Fails with `Closed` when the messenger is closed and the
+        inbox is empty.
+
+        :raises TooManyWaiting: when the limit of waiting Deferreds is reached.
         """
         return self._reception.next_event(self._closed)
 
     def receive_record(self) -> Deferred[Received]:
-        """As `receive`, the next event as the bytes that came."""
+        """Fires with the next record, not decoded. Otherwise as `receive`."""
         return self._reception.next_record(self._closed)
 
     def __aiter__(self) -> Messenger:
-        """Events as they come, until the messenger is closed and what had arrived has been received."""
+        """Iterate over events with ``async for``, until the messenger is closed and the inbox is empty."""
         return self
 
     async def __anext__(self) -> Event:
@@ -325,33 +371,37 @@ class Messenger(Dialler):
     # -- what goes -------------------------------------------------------------------------------------------
 
     def send(self, event: Sendable, room: str | None = None) -> Deferred[None]:
-        """Send an event, now or when there is a link.
+        """Send an event now, or when the messenger is connected. Never blocks.
 
-        :param event: an Event, a mapping with the keys of one, or its JSON, which is sent as it is.
-        :param room: to tag it with; by default the event's affected room, else its target device's, else a
-            blank one.
-        :return: fires when the hub has taken responsibility for the event; with a ces.1 hub, which does not
-            say so, when it has been handed to the transport. Fails with `Dropped` when it was pushed out of
-            the spool, or when the messenger is closed before; with `Kept`, a kind of it, when the event then
-            stays on disk. May be ignored. To cancel it does not take the event back.
-        :raises ValueError: when it is no event, its room is none, or it is too large for a message. Never
-            because of the hub.
+        An Event or a mapping without a time stamp gets the present time. JSON is sent as it is, with or
+        without a time stamp: a time stamp in it must be RFC 3339, or the fleet's Go services refuse it.
+
+        :param event: an Event, a mapping with the keys of one, or JSON as bytes or str.
+        :param room: room to send the event to; "" is the blank room. Default: the event's affected room, else
+            the room of its target device.
+        :return: fires when the hub has acknowledged the event; with a ces.1 hub, which does not acknowledge,
+            when the event has been written to the connection. Fails with `Dropped` or `Kept`, both `NotSent`.
+            It may be ignored. Cancelling it does not cancel the event.
+        :raises TypeError: when the event or the room has a wrong type.
+        :raises ValueError: when the event is not a v2 event, names no room while `room` is not given, has a
+            room whose name breaks the rules, or is larger than a message may be. Never because of the hub.
         """
-        run = make_run(event, room, self._known, self.side.limits.message)
+        run = make_run(event, room, self._known, self.side.limits.message, self._now)
         if self._closed:
             self._spool.dropped += 1
             refused: Deferred[None] = Deferred()
             fail_unless_ignored(refused, Dropped("the messenger is closed"))
             return refused
         if self.link is not None:
-            # First, so that what is done with once it is written (ces.1) never comes to the file.
+            # Before `put`: so an event that is done as soon as it is written (ces.1) never reaches the file.
             self.side.turn.add(self.link)
         return self._spool.put(run)
 
     def flush(self, timeout: float = 5.0) -> Deferred[None]:
-        """Fires when all that was sent so far has been taken by the hub, or dropped (see `send`).
+        """Fires when every event sent so far has left: the hub has acknowledged it, or it was dropped.
 
-        :param timeout: seconds; then it fails with `TimedOut`, and what waits goes on waiting.
+        :param timeout: timeout in seconds. Then this fails with `TimedOut`; the events go on waiting.
+        :return: fails with `TooManyWaiting` when the limit of waiting Deferreds is reached.
         """
         return Deferred.fromCoroutine(self._flush(timeout))
 
@@ -411,13 +461,13 @@ class Messenger(Dialler):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Since the start, in events unless said otherwise.
+        """Counters since the messenger was made, in events unless stated otherwise.
 
-        sent: handed to a link. dropped: pushed out of the spool, or waiting at the close. received: came on a
-        link. missed: dropped by the hub, as it said. gaps: how often events were missed, or may have been.
-        unread: pushed out of the inbox. malformed: records and messages that break the wire's rules,
-        and events that did not decode. failures: exceptions raised by callbacks. reconnects: links after the
-        first.
+        sent: written to a connection. dropped: dropped from the spool, or not sent before the close.
+        received: arrived. missed: dropped by the hub, as it reported. gaps: number of calls of `on_gap`
+        callbacks. unread: dropped from the inbox. malformed: records and messages that break the rules of the
+        wire, and records that are not v2 events. failures: exceptions from callbacks. reconnects: number of
+        times that the messenger connected again.
         """
         reception = self._reception
         return {
@@ -433,7 +483,7 @@ class Messenger(Dialler):
         }
 
     def status(self) -> dict[str, Any]:
-        """What is worth showing; buffers are in bytes."""
+        """A snapshot for logs and status pages, as JSON values. Buffers are in bytes."""
         return {
             "address": self.address.url(),
             "state": self.state.value,
@@ -450,11 +500,25 @@ class Messenger(Dialler):
         }
 
 
-def _checked(rooms: Iterable[str]) -> list[str]:
-    """The rooms, all of which may be subscribed to."""
-    if isinstance(rooms, str):
-        raise ValueError(f"rooms is the text {rooms!r}; expected a list such as [{rooms!r}]")
+def _checked_list(rooms: Iterable[str]) -> list[str]:
+    """Return the rooms as a list when all of them may be subscribed to."""
+    if isinstance(rooms, str | bytes) or not isinstance(rooms, Iterable):
+        raise TypeError(f'rooms is a list such as ["ITB-1108"], not {rooms!r:.80}')
+    return _checked(list(rooms))
+
+
+def _check_types(rooms: Iterable[object], method: str = "") -> None:
+    """Refuse what is no str, with the right call of the method."""
+    for room in rooms:
+        if not isinstance(room, str):
+            how = f': call {method}("A", "B"), or {method}(*rooms)' if method else ""
+            raise TypeError(f"a room is a str, not {type(room).__name__}{how}")
+
+
+def _checked(rooms: Iterable[str], method: str = "") -> list[str]:
+    """Return the rooms as a list when all of them may be subscribed to."""
     checked = list(rooms)
+    _check_types(checked, method)
     for room in checked:
         fault = room_fault(room.encode("utf-8", "surrogatepass"))
         if fault is not None:

@@ -1,4 +1,4 @@
-"""One event, for a program that has nothing else to say: connect, send, close."""
+"""Sends one event and ends: connect, send, close."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from ces.model.address import Address
 
 
 class Unconfirmed(ces.Error, ConnectionError):
-    """The event left, but the link broke before the hub answered the close: it may have arrived."""
+    """The connection broke before the hub confirmed the event. The hub may have the event or not."""
 
 
 def send_once(
     address: str | Address, event: Sendable, room: str | None = None, *, reactor: Any, timeout: float = 10.0
 ) -> Deferred[None]:
-    """Send one event to the hub at `address` and close the link.
+    """Connect to the hub at `address`, send one event, and close the connection.
 
-    The hub answers the close when it has read all that came before it; so this fires once the hub has the
-    event.
+    A hub answers the closing handshake after it has read all that came before. So the answer confirms the
+    event, also from a ces.1 hub.
 
-    :param timeout: seconds in which the event must have left; failed dials are repeated within them.
-    :return: fires with None; fails with `TimedOut`, `Unconfirmed`, or the ValueError of what cannot be sent.
+    :param event: as in `Messenger.send`.
+    :param room: as in `Messenger.send`.
+    :param timeout: timeout for sending the event, in seconds. Failed dials are repeated until then.
+    :return: fires with None when the hub has the event. Fails with `TimedOut`, with `Unconfirmed`, or with
+        the ValueError or TypeError that `Messenger` and `Messenger.send` raise.
     """
     return Deferred.fromCoroutine(_send_once(address, event, room, reactor, timeout))
 

@@ -1,11 +1,11 @@
-"""What arrives at a messenger, and who gets it: callbacks, the inbox, and whoever waits in `receive`.
+"""Passes what arrives at a messenger to callbacks, to the inbox, and to who waits in `receive`.
 
-Owns the callbacks, the inbox and the counts of what came; does not know the link or why there is none. It is
-told of links as their owner (`ces.link.owner.Owner`) and passes their coming and going on.
+Owns the callbacks, the inbox and the counters of what arrived. As the owner of the messenger's links
+(`ces.link.owner.Owner`) it hears when a link joins and when it leaves, and tells the messenger.
 
-Records go to every callback, at once. They go to the inbox as well once somebody has asked for one, and until
-then where there is no callback; so nothing is lost before the first `receive`, and an application that lives
-on callbacks alone fills no inbox.
+Every callback gets every record at once. The inbox gets a record when the application has called `receive`
+before, or when there is no callback. So nothing is lost before the first `receive`, and an application that
+has callbacks alone does not fill the inbox.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ C = TypeVar("C", bound=Callable[..., object])
 
 
 class Reception(Owner):
-    """The receiving end, and the owner of the messenger's links.
+    """The receiving end of a messenger, and the owner of its links.
 
     :param node: identifies the messenger.
     :param inbox: where records wait.
-    :param waits: how many Deferreds may wait for records at a time.
-    :param welcome: told of a link that has joined.
-    :param farewell: told why a link that had joined ended.
+    :param waits: limit for the number of Deferreds that wait for records.
+    :param welcome: called with a link that has joined.
+    :param farewell: called with the reason when a link that had joined has ended.
 
-    received_records: those that came. gaps: how often some were missed, or may have been. undecodable: those
-    asked for as events that are none. failures: exceptions that callbacks raised.
+    received_records: number of records that arrived. gaps: number of times that records were missed, or may
+    have been. undecodable: number of records that are not v2 events. failures: number of exceptions that
+    callbacks raised.
     """
 
-    limited: Limited  # set once the side that holds it exists
+    limited: Limited  # set by the messenger as soon as its side exists
 
     def __init__(
         self,
@@ -74,33 +75,33 @@ class Reception(Owner):
     # -- who gets it -----------------------------------------------------------------------------------------
 
     def on_event(self, callback: EventCallback) -> None:
-        """Call back with each event."""
-        self._on_event += (_plain(callback),)
+        """Call the callback with each event."""
+        self._on_event += (not_async(callback),)
 
     def on_record(self, callback: RecordCallback) -> None:
-        """Call back with each record."""
-        self._on_record += (_plain(callback),)
+        """Call the callback with each record."""
+        self._on_record += (not_async(callback),)
 
     def on_gap(self, callback: GapCallback) -> None:
-        """Call back when records were missed, or may have been."""
-        self._on_gap += (_plain(callback),)
+        """Call the callback when records were missed, or may have been."""
+        self._on_gap += (not_async(callback),)
 
     def forget(self, callback: Callable[..., object]) -> None:
-        """Call back no more."""
+        """Do not call the callback any more."""
         self._on_event = tuple(kept for kept in self._on_event if kept != callback)
         self._on_record = tuple(kept for kept in self._on_record if kept != callback)
         self._on_gap = tuple(kept for kept in self._on_gap if kept != callback)
 
     def next_event(self, closed: bool) -> Deferred[Event]:
-        """The next record that is an event, at once or when it comes."""
+        """Fires with the next record that is an event."""
         return self._next(self._decode, closed)
 
     def next_record(self, closed: bool) -> Deferred[Received]:
-        """The next record, at once or when it comes."""
+        """Fires with the next record."""
         return self._next(_same, closed)
 
     def close(self) -> None:
-        """Nothing more will come: tell those who wait."""
+        """Nothing more will arrive: the Deferreds that wait fail."""
         self._waiting.fail(Closed("the messenger was closed"))
 
     def _next(self, read: Callable[[Received], object], closed: bool) -> Deferred[Any]:
@@ -115,7 +116,7 @@ class Reception(Owner):
         return self._waiting.wait(read)
 
     def failed(self, callback: object) -> None:
-        """A callback has raised: count it and say so. Called where the exception is handled."""
+        """Count and log the exception of a callback. Call this in the `except` block."""
         self.failures += 1
         self.limited.error(
             "callback",
@@ -128,35 +129,35 @@ class Reception(Owner):
     # -- what links call -------------------------------------------------------------------------------------
 
     def admit(self, link: Link) -> str | None:
-        """Every hub is welcome."""
+        """Accept every hub."""
         return None
 
     def joined(self, link: Link) -> None:
-        """The link carries records."""
+        """A link can carry records now."""
         self._welcome(link)
 
     def subscribed(self, link: Link, change: SubscriptionChange) -> None:
-        """A messenger has no rooms that a hub could want."""
+        """A hub does not subscribe at a messenger."""
 
     def missed(self, link: Link, records: int) -> None:
-        """The hub dropped so many records that were meant for this messenger."""
+        """The hub dropped `records` records for this messenger."""
         self.gap(records)
 
     def gap(self, records: int | None) -> None:
-        """So many records were missed; None when nobody knows how many, or whether any."""
+        """Tell the application that records were missed; None when the number is not known."""
         self.gaps += 1
         for callback in self._on_gap:
             try:
                 callback(records)
-            except Exception:  # a callback's mistake must not cost the other callbacks or the link
+            except Exception:  # a callback's mistake must not harm the other callbacks or the link
                 self.failed(callback)
 
     def left(self, link: Link, reason: str) -> None:
-        """The link carries no more."""
+        """The link has ended."""
         self._farewell(reason)
 
     def received(self, link: Link, runs: list[Run]) -> None:
-        """Records came."""
+        """Records have arrived."""
         for run in runs:
             self.received_records += run.count
             if self._on_record:
@@ -185,8 +186,8 @@ class Reception(Owner):
         for callback in self._on_record:
             for event in run.events:
                 try:
-                    callback(room, event)
-                except Exception:  # a callback's mistake must not cost the other callbacks or events
+                    callback(event, room)
+                except Exception:  # a callback's mistake must not harm the other callbacks or events
                     self.failed(callback)
 
     def _call_with_events(self, run: Run) -> None:
@@ -223,8 +224,11 @@ class Reception(Owner):
         )
 
 
-def _plain(callback: C) -> C:
-    """The callback, if it can be called for an event and be done with it."""
+def not_async(callback: C) -> C:
+    """Return the callback.
+
+    :raises TypeError: when it is an `async def`: nobody would await it.
+    """
     if inspect.iscoroutinefunction(callback):
         raise TypeError(f"{callback.__qualname__} is async; loop over `async for event in messenger` instead")
     return callback

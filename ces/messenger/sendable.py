@@ -1,12 +1,13 @@
-"""What an application may send, as a record: typed events, mappings and JSON.
+"""From what an application sends to a record: typed events, mappings and JSON.
 
-Pure: no Twisted, no clock, no logging. What cannot be sent is a ValueError with one sentence; that is the
-application's mistake and told to it at once, unlike a hub that is away.
+Pure: no Twisted, no clock, no logging. An event that cannot be sent is the application's mistake. It raises
+ValueError or TypeError at once, with one sentence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,9 +18,7 @@ from ces.model.wire import KnownRooms, Run, make_record
 
 
 class Sending(Run):
-    """A run of one record and who waits to hear what becomes of it (a Deferred, which this floor does not
-    know).
-    """
+    """A run of one record, and the Deferred of its `send`, whose type this module does not know."""
 
     __slots__ = ("answer",)
     answer: Any
@@ -28,28 +27,42 @@ class Sending(Run):
 Sendable = Event | Mapping[str, Any] | bytes | str
 
 
-def make_run(event: Sendable, room: str | None, known: KnownRooms, limit: int) -> Sending:
-    """The event as a run of one record.
+def make_run(
+    event: Sendable, room: str | None, known: KnownRooms, limit: int, now: Callable[[], datetime]
+) -> Sending:
+    """Return the event as a run of one record.
 
-    :param event: an Event, a mapping with the keys of one, or its JSON, which is sent as it is.
-    :param room: to tag it with; by default the event's affected room, else its target device's, else a blank
-        one.
-    :param limit: the largest record, in bytes.
-    :raises ValueError: when it is no event, its room is none, or the record is too large.
+    :param event: an Event, a mapping with the keys of one, or JSON. JSON is sent as it is.
+    :param room: the record's room; "" is the blank room. None: the event's affected room, else the room of
+        its target device.
+    :param known: remembers rooms that have been checked.
+    :param limit: limit for the record, in bytes.
+    :param now: returns the present time. An Event or a mapping without a time stamp gets it.
+    :raises TypeError: when the event or the room has a wrong type.
+    :raises ValueError: when the event is not a v2 event, names no room while `room` is None, has a room that
+        breaks the rules, or makes a record above the limit.
     """
+    if room is not None and not isinstance(room, str):
+        raise TypeError(f"a room is a str, not {type(room).__name__}")
     if isinstance(event, Mapping):
         event = _event_of(event)
     if isinstance(event, Event):
+        if not event.timestamp:
+            event = event.stamped(now())
         text = event.to_json()
         if room is None:
-            room = event.room or event.target_device.room_id
+            room = event.room or event.target_device.room_id or None
     elif isinstance(event, bytes | str):
         text = event.encode() if isinstance(event, str) else event
         if room is None:
-            room = event_room(text) or ""
+            room = event_room(text)
     else:
-        raise ValueError(
+        raise TypeError(
             f"cannot send {type(event).__name__}: expected an Event, a dict, or JSON as bytes or str"
+        )
+    if room is None:
+        raise ValueError(
+            'the event names no room: set its affected room or pass room=; room="" sends it to the blank room'
         )
     tag = room.encode("utf-8", "surrogatepass")
     if isinstance(event, Event):

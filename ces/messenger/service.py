@@ -1,4 +1,4 @@
-"""The messenger as a service, for ``.tac`` files and a MultiService."""
+"""The messenger as a Twisted service, for ``.tac`` files and a MultiService."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from ces.messenger.messenger import Messenger
 
 
 class MessengerService(Service):
-    """Connects the messenger when it starts and closes it when it stops."""
+    """A service that connects a messenger when it starts and closes it when it stops.
+
+    :param messenger: the messenger. Register callbacks on it before the service starts.
+    """
 
     def __init__(self, messenger: Messenger) -> None:
         self.messenger = messenger
 
     def startService(self) -> None:
-        """Connect; the service counts as started whether the hub is there or not."""
+        """Connect. The service is started even when the hub is away."""
         super().startService()
         self.messenger.connect()
 
     def stopService(self) -> Deferred[None]:
-        """Close; fires when the connection is gone."""
+        """Close the messenger. Fires when the connection is closed."""
         super().stopService()
         return self.messenger.close()

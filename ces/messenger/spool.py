@@ -1,10 +1,10 @@
-"""What was sent and is not the hub's responsibility yet.
+"""The spool: events that the application has sent and that the hub has not acknowledged yet.
 
-An outbox that outlives links. Each send has a Deferred, which its run bears
-(`ces.messenger.sendable.Sending`). With a file (`ces.uplink.spool_file`) it outlives the process, too.
+An outbox that outlives links. The run of each `send` carries its Deferred (`ces.messenger.sendable.Sending`).
+With a file (`ces.uplink.spool_file`) the spool outlives the process, too.
 
-Owns what waits and who waits for it; does not know links. Deferreds fire in a turn of their own, never while
-a link takes records: what they lead to may well be another send or the end of the link.
+Owns the events that wait and the Deferreds of those who wait for them; does not know links. Deferreds fire in
+a later reactor turn, never while a link takes records: their callbacks may send again, or close the link.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ces.uplink.spool_file import SpoolFile
 
 
 class Spool(Outbox):
-    """Runs of one record, at most `limit` bytes of them at any time; what does not fit pushes out the oldest.
+    """Runs of one record. A full spool drops the oldest.
 
-    :param limit: bytes of records.
-    :param waits: how many `emptied` may wait at a time.
-    :param clock: calls back when a turn has ended.
-    :param lost: told how many records were dropped, once per turn.
+    :param limit: limit in bytes.
+    :param waits: limit for the number of Deferreds that `emptied` has handed out and that wait.
+    :param clock: schedules a call after the reactor turn.
+    :param lost: called with the number of dropped records, once per turn.
     """
 
     __slots__ = (
@@ -51,12 +51,12 @@ class Spool(Outbox):
     def __init__(self, limit: int, waits: int, clock: IReactorTime, lost: Callable[[int], None]) -> None:
         super().__init__(limit)
         self.waiting = 0
-        """Bytes that wait or are not acknowledged."""
+        """Bytes that wait or are in flight."""
         self._put = 0
         self.records_left = 0
-        """Records that have left: done, dropped, or kept in a file."""
+        """Number of records that have left: done, dropped, or kept in a file."""
         self.file: SpoolFile | None = None
-        """Where what waits is kept as well."""
+        """Holds the same events on disk; None without a spool directory."""
         self._clock = clock
         self._lost = lost
         self._handed: list[Deferred[None]] = []
@@ -67,22 +67,22 @@ class Spool(Outbox):
 
     @property
     def records(self) -> int:
-        """How many records wait or are not acknowledged."""
+        """Number of records that wait or are in flight."""
         return self._put - self.records_left
 
     def put(self, run: Sending) -> Deferred[None]:
-        """Let a run wait; fires when it is done, fails with `Dropped` when it never will be.
+        """Add a run. Fires when the run is done; fails with `Dropped` or `Kept` when it will not be sent.
 
-        The failure of a Deferred that nobody looks at is not logged as unhandled.
+        A failure that nobody handles is not logged.
         """
         if self.file is not None:
             self.file.add([run])
         return self._wait(run)
 
     def restore(self, file: SpoolFile) -> int:
-        """Use this file from now on, and let wait what it holds; how many records that is.
+        """Use this file from now on, and add the runs in it. Return the number of its records.
 
-        :raises ces.uplink.spool_file.SpoolError: when it cannot be read.
+        :raises ces.uplink.spool_file.SpoolError: when the file cannot be read.
         """
         found = file.load(Sending)
         self.file = file
@@ -100,9 +100,9 @@ class Spool(Outbox):
         return sent
 
     def emptied(self) -> Deferred[None]:
-        """Fires when as many records as have been put so far have left.
+        """Fires when every record added so far has left.
 
-        :raises TooManyWaiting: when too many wait for it.
+        :raises TooManyWaiting: when the limit of waiting Deferreds is reached.
         """
         if not self.records:
             return succeed(None)
@@ -116,9 +116,10 @@ class Spool(Outbox):
         self._leave(run, self._gone)
 
     def close(self, unacknowledged: list[Run]) -> int:
-        """Drop what waits and what was sent in vain, or leave it in the file, and tell everyone at once.
+        """Empty the spool at once: each event stays in the file, or is dropped when there is none.
 
-        :return: how many records the file keeps.
+        :param unacknowledged: the runs in flight.
+        :return: number of records that stay in the file.
         """
         left = unacknowledged + self.take_all()
         file, self.file = self.file, None
@@ -135,7 +136,7 @@ class Spool(Outbox):
         return len(left) - len(lost)
 
     def _leave(self, run: Run, to: list[Deferred[None]]) -> None:
-        """A record has left, in the way that `to` stands for."""
+        """Count a record that has left, and add its Deferred to the list of its outcome."""
         assert isinstance(run, Sending)
         if self.file is not None:
             self.file.remove([run])
@@ -163,10 +164,10 @@ class Spool(Outbox):
 
 
 def fail_unless_ignored(deferred: Deferred[None], error: Exception) -> None:
-    """Fire with an error that whoever looks gets, now or later, and that nobody hears of who does not."""
+    """Fail a Deferred. Its failure is not logged as unhandled when nobody handles it."""
     failure = Failure(error)
     deferred.errback(failure)
     if deferred.result is failure:
-        # To read the result, as `await` does, is Twisted's way of saying that the failure has been seen.
+        # Twisted counts a failure as handled when the result has been read, as `await` does.
         with suppress(type(error)):
             next(iter(deferred))

@@ -1,4 +1,4 @@
-"""Deferreds that wait for the same thing, and the errors that a messenger's Deferreds end with."""
+"""A bounded queue of waiting Deferreds, and the errors that a messenger's Deferreds fail with."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ K = TypeVar("K")
 
 
 class Closed(ces.Error):
-    """The messenger was closed while this was waited for, or before."""
+    """The messenger is closed, or was closed during the wait."""
 
 
-class Dropped(ces.Error):
-    """The event was not sent: newer ones pushed it out of the spool, or the messenger was closed."""
+class NotSent(ces.Error):
+    """The messenger did not send the event. Either `Dropped` or `Kept`."""
 
 
-class Kept(Dropped):
-    """The event was not sent before the messenger was closed, and is kept on disk: the next messenger whose
-    spool is in that directory sends it.
+class Dropped(NotSent):
+    """The event is lost: newer events pushed it out of the spool, or the messenger is closed."""
+
+
+class Kept(NotSent):
+    """The messenger was closed before it sent the event. The event is on disk.
+
+    The next messenger with the same spool directory sends it.
     """
 
 
 class TimedOut(ces.Error, builtins.TimeoutError, DeferredTimeoutError):
-    """It did not happen in time; the text says why. Caught as Python's TimeoutError and as Twisted's."""
+    """The timeout has passed; the text says what was missing. Both Python's and Twisted's TimeoutError."""
 
 
 class TooManyWaiting(ces.Error, RuntimeError):
-    """More Deferreds would wait than the messenger allows: the caller asks again before it was answered."""
+    """The limit of waiting Deferreds is reached: the caller asks again without awaiting the answers."""
 
 
 class Waiting(Generic[T, K]):
-    """Deferreds in the order in which they were asked for, each with a key that says for what.
+    """A queue of Deferreds, each with a key. A Deferred that is cancelled leaves the queue.
 
-    One that is cancelled leaves the queue.
-
-    :param bound: how many may wait at a time.
+    :param bound: limit for the number of Deferreds in the queue.
     """
 
     def __init__(self, bound: int) -> None:
@@ -52,7 +55,7 @@ class Waiting(Generic[T, K]):
         return len(self._keys)
 
     def wait(self, key: K) -> Deferred[T]:
-        """A Deferred at the end of the queue.
+        """Add a Deferred at the end of the queue and return it.
 
         :raises TooManyWaiting: when the queue is full.
         """
@@ -63,17 +66,17 @@ class Waiting(Generic[T, K]):
         return waiting
 
     def first(self) -> K:
-        """The key of the one that has waited longest; there must be one."""
+        """Return the key of the first Deferred. The queue must not be empty."""
         return next(iter(self._keys.values()))
 
     def pop(self) -> Deferred[T]:
-        """Remove the one that has waited longest, for the caller to fire; there must be one."""
+        """Remove the first Deferred and return it; the caller must fire it. The queue must not be empty."""
         waiting = next(iter(self._keys))
         del self._keys[waiting]
         return waiting
 
     def fail(self, error: Exception) -> None:
-        """Fire all that wait with an error."""
+        """Empty the queue: each Deferred fails with the error."""
         waiting, self._keys = list(self._keys), {}
         for deferred in waiting:
             deferred.errback(error)

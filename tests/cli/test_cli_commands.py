@@ -118,6 +118,17 @@ async def test_watched_as_json_an_event_is_what_was_sent(hub: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_event_for_the_blank_room_can_be_sent_on_purpose(hub: str) -> None:
+    watching = Running(watch, hub=hub, rooms=["*"], as_json=False)
+    await watching.notes.until("connected")
+    event = Event(timestamp="2026-11-23T08:00:00Z", key="power", value="on")
+    assert await Running(send, hub=hub, event=event, timeout=10.0).ended == 0
+    await watching.results.until("\n")
+    assert await watching.stop() == 0
+    assert watching.results.getvalue().split() == ["08:00:00.000", "-", "-", "power", "on"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_not_a_v2_event_is_noted_and_the_watching_goes_on(hub: str) -> None:
     from twisted.internet import reactor
 

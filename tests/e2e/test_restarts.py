@@ -41,7 +41,7 @@ class Lines(LineOnlyReceiver):
         messenger.send(line)
 
 lines = Lines()
-messenger.on_record(lambda room, event: lines.sendLine(event))
+messenger.on_record(lambda event, room: lines.sendLine(event))
 stdio.StandardIO(lines)
 messenger.connect()
 reactor.run()

@@ -16,7 +16,7 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 
 from ces.link.listen import CannotServe
-from ces.messenger import Dropped, Kept, SpoolError
+from ces.messenger import Dropped, Kept, NotSent, SpoolError
 from ces.model.wire import CES1, CES2
 from ces.ops.logging import LogLevels
 from ces.repeater.service import make_repeater_service
@@ -265,7 +265,7 @@ def test_a_closed_messenger_keeps_what_waits_and_says_so(folder: str) -> None:
     assert Told(messenger.close()).fired
     assert [type(one.error) for one in told] == [Kept] * 3
     assert str(told[0].error) == "the messenger was closed; the event is kept on disk"
-    assert isinstance(told[0].error, Dropped), "caught by who knows nothing of disks"
+    assert isinstance(told[0].error, NotSent), "caught by who knows nothing of disks"
     assert flushed.fired and flushed.error is None
     assert lines == [f"3 events for ws://hub:7100 are kept in {folder}"]
     assert messenger.counters["dropped"] == 0

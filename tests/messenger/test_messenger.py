@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from autobahn.twisted.websocket import connectWS
@@ -216,9 +217,37 @@ def test_a_room_that_breaks_the_rules_is_refused_and_changes_nothing(room: str) 
     Told(messenger.close())
 
 
-def test_one_text_in_place_of_a_list_of_rooms_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected a list such as \['ITB-1108'\]"):
-        make_messenger(Network(), "ITB-1108")
+@pytest.mark.parametrize("room", [["A"], ("A",), {"A"}, {"A": 1}, frozenset(), None, b"A", 7])
+def test_a_room_that_is_no_text_is_refused_in_one_sentence_and_changes_nothing(room: Any) -> None:
+    messenger, wire, _ = connected(["A"])
+    for method in (messenger.subscribe, messenger.unsubscribe):
+        with pytest.raises(TypeError) as caught:
+            method("B", room)
+        assert str(caught.value) == (
+            f"a room is a str, not {type(room).__name__}: "
+            f'call {method.__name__}("A", "B"), or {method.__name__}(*rooms)'
+        )
+    assert messenger.rooms == {"A"}
+    assert len(wire.texts()) == 1
+    with pytest.raises(TypeError, match=rf"^a room is a str, not {type(room).__name__}$"):
+        make_messenger(Network(), ["A", room])
+    Told(messenger.close())
+
+
+@pytest.mark.parametrize("rooms", ["ITB-1108", b"ITB-1108", None, 7])
+def test_what_is_no_list_of_rooms_is_refused(rooms: Any) -> None:
+    with pytest.raises(TypeError, match=r'^rooms is a list such as \["ITB-1108"\], not '):
+        make_messenger(Network(), rooms)
+
+
+def test_a_callback_of_on_state_cannot_be_a_coroutine() -> None:
+    messenger = make_messenger(Network())
+
+    async def told(state: State) -> None:
+        """Never runs."""
+
+    with pytest.raises(TypeError, match="is async"):
+        messenger.on_state(told)
 
 
 # -- the life of a link --------------------------------------------------------------------------------------
@@ -370,11 +399,11 @@ def test_a_closed_messenger_can_be_connected_again() -> None:
 # -- in applications -----------------------------------------------------------------------------------------
 
 
-def test_it_is_a_client_factory_for_connect_tcp() -> None:
+def test_its_factory_is_one_for_connect_tcp() -> None:
     network = Network()
     messenger = make_messenger(network, ["A"])
-    assert isinstance(messenger, ReconnectingClientFactory)
-    network.connectTCP("another-name", 7111, messenger)
+    assert isinstance(messenger.factory, ReconnectingClientFactory)
+    network.connectTCP("another-name", 7111, messenger.factory)
     wire = network.dial.accept()
     assert wire.texts() == [{"rooms": ["A"], "create": True}]
     wire.cut()
@@ -384,10 +413,10 @@ def test_it_is_a_client_factory_for_connect_tcp() -> None:
     assert closed.fired
 
 
-def test_it_is_a_client_factory_for_connect_ws() -> None:
+def test_its_factory_is_one_for_connect_ws() -> None:
     network = Network()
     messenger = make_messenger(network, address="ws://hub:7111")
-    connectWS(messenger)
+    connectWS(messenger.factory)
     assert (network.dial.host, network.dial.port) == ("hub", 7111)
     network.dial.accept()
     assert messenger.connected

@@ -38,12 +38,12 @@ def test_the_inbox_is_a_list_that_loses_its_oldest_runs(
     dropped = 0
 
     def size() -> int:
-        return sum(len(room) + len(text) + 2 for run in model for room, text in run)
+        return sum(len(room) + len(text) + 2 for run in model for text, room in run)
 
     for step in steps:
         if step is not None:
             room, texts = step
-            model.append([Received(room, text) for text in texts])
+            model.append([Received(text, room) for text in texts])
             lost = 0
             while size() > limit and len(model) > 1:
                 lost += len(model.pop(0))

@@ -58,12 +58,12 @@ def test_records_as_go_hubs_write_them_are_read() -> None:
     Told(messenger.close())
 
 
-def test_on_record_is_called_with_the_bytes_that_came() -> None:
+def test_on_record_is_called_with_the_event_and_its_room_as_the_bytes_that_came() -> None:
     messenger, wire, _ = connected(["*"])
     taken: list[tuple[bytes, bytes]] = []
-    messenger.on_record(lambda room, text: taken.append((room, text)))
+    messenger.on_record(lambda event, room: taken.append((event, room)))
     wire.send(b'ITB-1108\n{"key": 1, "\xc3\xa4": 2}\n')
-    assert taken == [(b"ITB-1108", b'{"key": 1, "\xc3\xa4": 2}')]
+    assert taken == [(b'{"key": 1, "\xc3\xa4": 2}', b"ITB-1108")]
     assert messenger.counters["malformed"] == 0
     Told(messenger.close())
 
@@ -79,7 +79,7 @@ def test_a_callback_that_raises_costs_neither_other_callbacks_nor_other_events()
         raise ZeroDivisionError
 
     @messenger.on_record
-    def broken_too(room: bytes, text: bytes) -> None:
+    def broken_too(text: bytes, room: bytes) -> None:
         records.append(text)
         raise ZeroDivisionError
 
@@ -115,7 +115,7 @@ def test_a_callback_that_is_forgotten_is_called_no_more() -> None:
     records: list[bytes] = []
 
     @messenger.on_record
-    def keep(room: bytes, text: bytes) -> None:
+    def keep(text: bytes, room: bytes) -> None:
         records.append(text)
 
     messenger.on_event(taken)
@@ -175,9 +175,9 @@ def test_receive_record_gives_the_bytes_and_shares_the_order_with_receive() -> N
         Told(messenger.receive_record()),
     ]
     wire.send(b"A\n{]\n", b"B\n{]\n", record("good"), b"C\n{}\n")
-    assert waiting[0].result == Received(b"A", b"{]")
+    assert waiting[0].result == Received(b"{]", b"A")
     assert waiting[1].result == event("good"), "what is no event is skipped"
-    assert waiting[2].result == Received(b"C", b"{}")
+    assert waiting[2].result == Received(b"{}", b"C")
     assert messenger.counters["malformed"] == 1
     Told(messenger.close())
 

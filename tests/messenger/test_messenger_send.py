@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import builtins
 import gc
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from twisted.internet import defer
 
 from ces.event import Device, Event
-from ces.messenger import Dropped, TimedOut, TooManyWaiting, Unconfirmed, send_once
+from ces.messenger import Dropped, Kept, Messenger, NotSent, TimedOut, TooManyWaiting, Unconfirmed, send_once
 from ces.model.wire import CES1, CES2
 from tests.support.links import Lines
 from tests.support.logged import LoggedFailures
 from tests.support.messengers import BINARY, Network, Told, connected, event, make_messenger, record
 
 KEYS = ["one", "two", "three"]
+RECORD_WITHOUT_ROOM = (
+    b'\n{"generating-system":"","timestamp":"noon","event-tags":[],"target-device":{},'
+    b'"affected-room":{},"key":"power","value":"","user":""}\n'
+)
 
 
 # -- on the wire ---------------------------------------------------------------------------------------------
@@ -50,18 +56,19 @@ def test_on_a_ces_2_link_what_is_sent_in_one_turn_is_one_message() -> None:
     [
         (event("power"), None, record("power")),
         (event("power"), "B", b"B\n" + event("power").to_json() + b"\n"),
-        (event("power", ""), None, b"\n" + event("power", "").to_json() + b"\n"),
+        (event("power", ""), "", b"\n" + event("power", "").to_json() + b"\n"),
         (
-            Event(target_device=Device.of("ITB-1108-D1")),
+            Event(target_device=Device.of("ITB-1108-D1"), timestamp="noon"),
             None,
-            b"ITB-1108\n" + Event(target_device=Device.of("ITB-1108-D1")).to_json() + b"\n",
+            b"ITB-1108\n" + Event(target_device=Device.of("ITB-1108-D1"), timestamp="noon").to_json() + b"\n",
         ),
         (
-            {"key": "power", "affected-room": {"roomID": "A"}, "shade": "dim"},
+            {"key": "power", "timestamp": "noon", "affected-room": {"roomID": "A"}, "shade": "dim"},
             None,
-            b'A\n{"generating-system":"","timestamp":"","event-tags":[],"target-device":{},'
+            b'A\n{"generating-system":"","timestamp":"noon","event-tags":[],"target-device":{},'
             b'"affected-room":{"roomID":"A"},"key":"power","value":"","user":"","shade":"dim"}\n',
         ),
+        ({"key": "power", "timestamp": "noon"}, "", RECORD_WITHOUT_ROOM),
         (b'{"key": 1}', "A", b'A\n{"key": 1}\n'),
         (b' {"affected-room":\n{"roomID":"A"}}\n', None, b'A\n{"affected-room": {"roomID":"A"}}\n'),
         (b'{"target-device":{"roomID":"A"}}', None, b'A\n{"target-device":{"roomID":"A"}}\n'),
@@ -79,21 +86,86 @@ def test_events_mappings_and_json_are_sent_for_the_room_they_name(
     Told(messenger.close())
 
 
+@pytest.mark.parametrize("what", [Event(), {"timestamp": ""}, {"timestamp": None}, {"shade": "dim"}])
+def test_an_event_without_a_time_stamp_is_stamped_with_the_present_time(what: Any) -> None:
+    messenger, wire, network = connected()
+    messenger.send(what, "A")
+    network.turn()
+    (message,) = wire.messages()
+    assert json.loads(message.split(b"\n")[1])["timestamp"] == "2026-11-23T08:00:00Z"
+    Told(messenger.close())
+
+
+def test_the_present_time_is_the_wall_clock_s() -> None:
+    network = Network()
+    messenger = Messenger("hub", reactor=network)
+    before = datetime.now(UTC)
+    messenger.send(Event(), "A")
+    messenger.connect()
+    (message,) = network.dial.accept().messages()
+    time = Event.from_json(message.split(b"\n")[1]).time
+    assert time is not None and before <= time <= datetime.now(UTC)
+    Told(messenger.close())
+
+
+def test_json_is_sent_without_a_time_stamp_when_it_has_none() -> None:
+    messenger, wire, network = connected()
+    messenger.send(b'{"key":"power","timestamp":""}', "A")
+    messenger.send('{"key":"power"}', "A")
+    network.turn()
+    assert wire.messages() == [b'A\n{"key":"power","timestamp":""}\n', b'A\n{"key":"power"}\n']
+    Told(messenger.close())
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        Event(key="power"),
+        Event(key="power", target_device=Device(device_id="D1")),
+        {"key": "power"},
+        {"key": "power", "affected-room": {"roomID": ""}},
+        b'{"key": "power"}',
+        '{"key": "power", "affected-room": null}',
+    ],
+)
+def test_an_event_that_names_no_room_is_refused_unless_the_caller_names_one(what: Any) -> None:
+    messenger, wire, network = connected()
+    with pytest.raises(ValueError) as caught:
+        messenger.send(what)
+    assert str(caught.value) == (
+        'the event names no room: set its affected room or pass room=; room="" sends it to the blank room'
+    )
+    for room in ("", "A"):
+        messenger.send(what, room)
+    network.turn()
+    assert [message.split(b"\n")[0] for message in wire.messages()] == [b"", b"A"]
+    Told(messenger.close())
+
+
+@pytest.mark.parametrize("room", [b"A", ["A"], 7])
+def test_a_room_that_is_no_text_is_a_type_error(room: Any) -> None:
+    messenger, wire, network = connected()
+    with pytest.raises(TypeError, match=r"^a room is a str, not "):
+        messenger.send(event("power"), room)
+    network.turn()
+    assert wire.messages() == []
+    Told(messenger.close())
+
+
 @pytest.mark.parametrize(
     ("what", "room", "sentence"),
     [
-        ({"value": 30}, None, r"`\$.value`: expected `str`, got `int`"),
-        ({"data": object()}, None, "cannot be written as JSON"),
-        (Event(data=object()), None, "cannot be written as JSON"),
+        ({"value": 30}, "A", r"`\$.value`: expected `str`, got `int`"),
+        ({"data": object()}, "A", "cannot be written as JSON"),
+        (Event(data=object()), "A", "cannot be written as JSON"),
         (b"[1]", None, "Expected `object`, got `array`"),
         (b"nothing", "A", "does not begin with '{'"),
         (b'{"key": ', None, "truncated"),
         ('{"key": "\ud800"}', "A", "surrogates not allowed"),
-        (7, None, "cannot send int: expected an Event, a dict, or JSON as bytes or str"),
         (event("power"), "*", "which is for subscriptions only"),
         (event("power"), "a\nb", "control character"),
         (event("power", "x" * 256), None, "256 bytes long; 255 are allowed"),
-        (Event(value="x" * 2**20), None, r"makes a record of \d+ bytes; at most 1048576 may be sent"),
+        (Event(value="x" * 2**20), "A", r"makes a record of \d+ bytes; at most 1048576 may be sent"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_at_once_in_one_sentence(
@@ -102,6 +174,16 @@ def test_what_cannot_be_sent_is_refused_at_once_in_one_sentence(
     messenger, wire, network = connected()
     with pytest.raises(ValueError, match=sentence):
         messenger.send(what, room)
+    network.turn()
+    assert wire.messages() == []
+    Told(messenger.close())
+
+
+@pytest.mark.parametrize("what", [7, None, ["key", "power"]])
+def test_what_is_no_kind_of_event_is_a_type_error(what: Any) -> None:
+    messenger, wire, network = connected()
+    with pytest.raises(TypeError, match="expected an Event, a dict, or JSON as bytes or str"):
+        messenger.send(what, "A")
     network.turn()
     assert wire.messages() == []
     Told(messenger.close())
@@ -159,6 +241,11 @@ def test_a_drop_that_nobody_looks_at_is_not_an_unhandled_error(logged_failures: 
     gc.collect()
     assert logged_failures.flush() == []
     assert messenger.counters["dropped"] == 4
+
+
+def test_dropped_and_kept_are_both_events_that_were_not_sent() -> None:
+    assert issubclass(Dropped, NotSent) and issubclass(Kept, NotSent)
+    assert not issubclass(Kept, Dropped) and not issubclass(Dropped, Kept)
 
 
 def test_who_looks_later_still_gets_the_drop() -> None:

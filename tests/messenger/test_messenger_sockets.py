@@ -202,7 +202,7 @@ async def test_rooms_may_change_while_the_link_is_up(hub: GoHub) -> None:
     await said(hub.changes)
     listener.subscribe("*")
     await said(hub.changes)
-    sender.send(event("for all", ""))
+    sender.send(event("for all", ""), room="")
     assert (await soon(listener.receive())).key == "for all"
     await listener.close()
     await sender.close()

@@ -184,7 +184,7 @@ import sys
 from twisted.internet import reactor
 from ces.messenger import Messenger
 messenger = Messenger(sys.argv[1], rooms=["A", "BULK"], reactor=reactor)
-messenger.on_record(lambda room, event: None)
+messenger.on_record(lambda event, room: None)
 messenger.on_gap(lambda lost: print(lost, flush=True))
 messenger.connect()
 reactor.run()
@@ -243,7 +243,7 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
     consumers = [Messenger(address, ["A"], reactor=reactor) for _ in range(width)]
     gaps: list[int | None] = []
     for consumer in consumers:
-        consumer.on_record(lambda room, event: phases[-1].add(event))
+        consumer.on_record(lambda event, room: phases[-1].add(event))
         consumer.on_gap(gaps.append)
     writer, bulk = Messenger(address, reactor=reactor), Messenger(address, reactor=reactor)
     messengers = [*consumers, writer, bulk]
@@ -367,7 +367,7 @@ from ces.messenger import Messenger
 messenger = Messenger(sys.argv[1], rooms=["A"], reactor=reactor)
 pace, wanted = int(sys.argv[2]), int(sys.argv[3])
 numbers, gaps = [], []
-def take(room, event):
+def take(event, room):
     time.sleep(1 / pace)
     numbers.append(int(event.partition(b'"value":"')[2].partition(b'"')[0]))
     if numbers[-1] == wanted - 1:

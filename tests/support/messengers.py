@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -25,6 +26,9 @@ from ces.model.wire import CES1, CES2
 from tests.support.links import Lines, frame, read_frames, upgraded
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+"""The present time of `make_messenger`'s messengers."""
 
 
 class Network(Clock):
@@ -218,7 +222,7 @@ def make_messenger(
 ) -> Messenger:
     """A messenger that logs to `lines`."""
     log = Logger(namespace="ces.test", observer=Lines() if lines is None else lines)
-    return Messenger(address, rooms, reactor=network, log=log, node="me", **more)
+    return Messenger(address, rooms, reactor=network, log=log, node="me", now=lambda: NOW, **more)
 
 
 def connected(
@@ -233,7 +237,12 @@ def connected(
 
 def event(key: str, room: str = "ITB-1108") -> Event:
     """An event that is told from others by its key."""
-    return Event(affected_room=Room.of(room) if room else Room(), key=key, value="on")
+    return Event(
+        timestamp="2026-11-23T07:59:59Z",
+        affected_room=Room.of(room) if room else Room(),
+        key=key,
+        value="on",
+    )
 
 
 def record(key: str, room: str = "ITB-1108") -> bytes:

@@ -19,6 +19,7 @@ from ces.messenger import Messenger
 from ces.messenger.sendable import make_run
 from ces.model.address import Address
 from ces.model.wire import KnownRooms
+from ces.ops.clock import utc_now
 from ces.uplink.reconnect import Dialler
 
 ROOMS = 3
@@ -103,7 +104,7 @@ class Outside(Owner):
 
     def send(self, room: str, event: dict[str, str]) -> None:
         """Insert one event."""
-        self.dialler.session.outbox.pending.append(make_run(event, room, self._known, 2**20))
+        self.dialler.session.outbox.pending.append(make_run(event, room, self._known, 2**20, utc_now))
         if self.dialler.link is not None:
             self.dialler.side.turn.add(self.dialler.link)
 
