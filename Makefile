@@ -3,17 +3,18 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help run test check bench differential simulation cuts crashes fuzz soak wheel clean
+.PHONY: help run test check docs bench differential simulation cuts crashes fuzz soak wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make run     two hubs, a repeater and a simulated building; shows events as they arrive; Ctrl-C stops all"
 	@echo "make test    every test"
 	@echo "make check   ruff (lint and format) and mypy --strict"
+	@echo "make docs    write docs/settings.md from the declarations of the settings"
 	@echo "make bench   measure, and compare with nats-server and mosquitto (Debian packages); takes a while"
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
 	@echo "make simulation     a hundred thousand sessions over lossy links, simulated"
-	@echo "make cuts    cut the links of real processes a thousand times under traffic, three ways, and count events"
+	@echo "make cuts    cut the links of real processes a thousand times under traffic, four ways, and count events"
 	@echo "make crashes kill hubs, stop a consumer, send a burst, let 2,000 clients come back at once, dial hubs that are not there"
 	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
 	@echo "make soak    HOURS=1 of traffic, faults and guests that come and go: nothing lost, no memory grown"
@@ -24,12 +25,15 @@ run: .venv/.run
 	@exec $(BIN)/ces demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.run
+	$(BIN)/python -m ces.tap.reference docs/settings.md
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks
@@ -43,6 +47,7 @@ simulation: .venv/.test
 cuts: .venv/.test
 	$(BIN)/python -m tests.stress.cuts messenger 1000 $$RANDOM
 	$(BIN)/python -m tests.stress.cuts repeater 1000 $$RANDOM
+	$(BIN)/python -m tests.stress.cuts target 1000 $$RANDOM
 	$(BIN)/python -m tests.stress.cuts hub 1000 $$RANDOM
 
 crashes: .venv/.test

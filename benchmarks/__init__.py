@@ -1,15 +1,16 @@
-"""What the Central Event System costs, measured beside what else could carry its events.
+"""Benchmarks of the Central Event System and of other servers that could carry its events.
 
-``python -m benchmarks`` (``make bench``) runs everything; `README.md` says what is measured and how fair it
-is. ::
+``python -m benchmarks`` (``make bench``) runs everything. `README.md` explains what is measured and why the
+comparison is fair. ::
 
-    wire.py        what the load says and counts, per protocol (pure)
-    load.py        raw sockets that publish in a closed loop and count
-    peers.py       the servers, each a child process on a core of its own
-    plain_hub.py   a hub on plain Autobahn; relay.py: what the kernel moves
-    throughput.py  deliveries per second, latency, sizes, hub to hub
-    growth.py      memory of idle links, what many links and rooms cost
-    roles.py       messenger and repeater; the children that it starts are in member.py
-    goals.py       the goals, medians and ratios (pure)
+    wire.py        the protocols, as the load speaks and counts them (pure)
+    load.py        raw sockets that publish in a closed loop and count deliveries
+    peers.py       the servers, each a child process on its own core
+    plain_hub.py   a hub on plain Autobahn
+    relay.py       a relay that shows what the kernel can move
+    throughput.py  deliveries per second, latency, event sizes, hub to hub
+    growth.py      memory of idle links, cost of many links and rooms
+    roles.py       messenger and repeater; member.py is the messenger's process
+    goals.py       goals, medians and ratios (pure)
     report.py      Markdown and SVG (pure)
 """

@@ -1,7 +1,7 @@
-"""``python -m benchmarks``: measures, prints the table with the goals, writes JSON, Markdown and a chart.
+"""``python -m benchmarks``: measures, prints the table with the goals, and writes JSON, Markdown and a chart.
 
-Rounds interleave the peers: each row measures every peer once before the next row, and every round all rows.
-What is shown is the median of the rounds. Ends with 1 when a goal was not met or something failed.
+A round measures all rows, and each row measures every peer once. The result is the median of the rounds. The
+exit status is 1 when a goal was not met or a measurement failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.throughput import SIZES, Numbers, Pace
 
 RESULTS = HERE / "results"
 DISTURBED = 0.05
-"""Of one core, used by others while we measured: more than that is said."""
+"""Share of one core used by other processes above which the report counts a measurement as disturbed."""
 
 SHOWN = ("rate", "per_cpu", "server_cpu", "load_busy", "lost", "p50_ms", "p99_ms", "others")
 
@@ -51,14 +51,14 @@ ROWS: dict[str, tuple[str, ...]] = {
     **{f"size-{n}": ("ces.2", "ces.1", "nats", "relay") for n in SIZES},
     **dict.fromkeys(SOLO, (HUB,)),
 }
-"""Which peers each row measures."""
+"""The peers that each row measures."""
 
 COMPARED = (*throughput.LOADS, "latency")
 """The rows in which ``--before`` adds a peer."""
 
 
 def measure(row: str, peer: str, pace: Pace) -> Numbers:
-    """One sample, with how much of a core others have used meanwhile."""
+    """Take one sample. Adds ``others``, the share of a core that other processes used meanwhile."""
     before = _foreign()
     began = datetime.datetime.now()
     numbers = SOLO[row](pace) if row in SOLO else throughput.ROWS[row](peer, pace)
@@ -67,7 +67,7 @@ def measure(row: str, peer: str, pace: Pace) -> Numbers:
 
 
 def _foreign() -> float:
-    """Seconds of CPU that this machine has spent on anything but this process and its ended children."""
+    """CPU seconds that the machine has spent on processes other than this one and its ended children."""
     user, nice, system, _, _, irq, softirq = map(
         int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8]
     )
@@ -76,7 +76,7 @@ def _foreign() -> float:
 
 
 def about(rounds: int, pace: Pace, arguments: list[str]) -> dict[str, str]:
-    """The machine, the versions, the date and how to repeat it."""
+    """The machine, the versions, the date, and the command that repeats the run."""
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -103,7 +103,7 @@ def about(rounds: int, pace: Pace, arguments: list[str]) -> dict[str, str]:
 
 
 def _congestion_control() -> str:
-    """How the kernel paces what is sent: one with timers of its own (bbr) costs every server differently."""
+    """The kernel's TCP congestion control. One with its own timers (bbr) costs each server differently."""
     return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
 
 
@@ -116,10 +116,12 @@ def _said(program: str, option: str) -> str:
 
 
 class Rounds:
-    """What all rounds have brought.
+    """The results of all rounds.
 
-    samples: row -> peer -> the numbers of each round. notes: what must be said of them. failed: how many
-    measurements could not be made although the server is there. disturbed: how many had company.
+    samples: the numbers of each round, by row and peer.
+    notes: remarks for the report.
+    failed: number of measurements that failed although the server is installed.
+    disturbed: number of measurements during which other processes used the machine.
     """
 
     def __init__(self, rows: list[str]) -> None:
@@ -128,7 +130,7 @@ class Rounds:
         self.failed = self.disturbed = 0
 
     def once(self, row: str, peer: str, pace: Pace) -> None:
-        """Measure one peer."""
+        """Measure one peer in one row."""
         try:
             numbers = measure(row, peer, pace)
         except Missing as missing:
@@ -146,27 +148,25 @@ class Rounds:
         print(f"{row:20} {peer:10}", *shown, flush=True)
 
     def said(self) -> list[str]:
-        """The notes, with what holds for all."""
+        """The notes for the report, with one about disturbed measurements."""
         share = f"{DISTURBED:.0%} of a core"
         company = f"Other processes used more than {share} during {self.disturbed} of the measurements."
         return [*self.notes, company] if self.disturbed else list(self.notes)
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print, write."""
+    """Run the benchmarks. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default 3)")
+    parser.add_argument("--only", default="", help=f"rows to measure, separated by commas: {', '.join(ROWS)}")
     parser.add_argument(
-        "--only", default="", help=f"rows to measure, separated by commas, of: {', '.join(ROWS)}"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="only shows that everything runs: its numbers mean nothing"
+        "--quick", action="store_true", help="only check that everything runs; the numbers mean nothing"
     )
     parser.add_argument(
         "--before",
         default="",
         metavar="PATH",
-        help="another checkout of this project, whose hub is measured beside this one's with ces.2",
+        help="another checkout of this project; its hub is measured too, with ces.2",
     )
     given = parser.parse_args(arguments)
     if given.before:

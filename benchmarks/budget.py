@@ -1,9 +1,9 @@
-"""Where the time of an event goes: each step of its way through the hub by itself, on one core.
+"""Measures each step of an event's way through the hub separately, on one core.
 
     python -m benchmarks.budget
 
-Every figure is microseconds per record, the best of several tries. The load is that of ``1-to-1``: each read
-brings four ces.2 messages of 64 events, or as many events in ces.1.
+Every figure is in microseconds per record, the best of several tries. The load is that of ``1-to-1``: each
+read delivers four ces.2 messages of 64 events, or the same events in ces.1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMIT = 1024 * 1024
 
 
 def per_record(step: Callable[[], object], times: int = 300, tries: int = 7) -> float:
-    """Microseconds that `step`, which handles `RECORDS` records, takes for each."""
+    """Microseconds per record of `step`, which handles `RECORDS` records in each call."""
     best = float("inf")
     for _ in range(tries):
         began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""The goals, and what becomes of the samples: medians and ratios. Pure.
+"""The goals, and the medians and ratios of samples. Pure.
 
-The results of one run of everything::
+The samples of one run::
 
     results["samples"][ROW][PEER] = [numbers of round 1, numbers of round 2...]
 """
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 Samples = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 
 HUB = "ces.2"
-"""The peer under which what only our software has is kept."""
+"""The peer name for rows that measure only our software."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of one number of one row.
+    """The goal for one number of one row.
 
-    limit: the ratio to `against` where there is one, else the number itself.
-    at_least: whether more is better.
+    limit: the ratio to the peer `against`, or the number itself when `against` is empty.
+    at_least: whether `limit` is a minimum; otherwise it is a maximum.
     """
 
     row: str
@@ -57,7 +57,8 @@ GOALS: tuple[Goal, ...] = (
         for metric in ("p50_ms", "p99_ms")
     ),
     *_rates("hub-to-hub", {("ces.2", "plain"): 5, ("ces.1", "plain"): 5}),
-    # "Near the kernel's": an event of 256 KiB is unmasked, looked at and framed; the relay does nothing.
+    # Half of the relay's rate: the hub unmasks, checks and frames an event of 256 KiB, the relay does
+    # nothing.
     Goal("size-262144", "ces.2", "bytes_per_s", 0.5, "relay"),
     Goal("idle", HUB, "bytes_each", 20_000, at_least=False),
     Goal("idle-tls", HUB, "bytes_each", 50_000, at_least=False),
@@ -73,7 +74,11 @@ GOALS: tuple[Goal, ...] = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a goal. value: the ratio or the number, None when it was not measured."""
+    """The result for a goal.
+
+    value: the ratio or the number; None when it was not measured.
+    lost: number of lost deliveries.
+    """
 
     goal: Goal
     value: float | None
@@ -81,7 +86,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether it was reached, and nothing was lost on the way."""
+        """Whether the goal was reached and no delivery was lost."""
         if self.value is None or self.lost:
             return False
         return self.value >= self.goal.limit if self.goal.at_least else self.value <= self.goal.limit
@@ -100,12 +105,12 @@ def ratio(samples: Samples, row: str, peer: str, against: str, metric: str) -> f
 
 
 def lost(samples: Samples, row: str, peer: str) -> float:
-    """What was lost in all rounds together."""
+    """The number of lost deliveries in all rounds."""
     return sum(sample.get("lost", 0.0) for sample in samples.get(row, {}).get(peer, ()))
 
 
 def judge(samples: Samples, goals: Sequence[Goal] = GOALS) -> list[Verdict]:
-    """A verdict on each goal."""
+    """The verdict on each goal."""
     return [
         Verdict(
             goal,

@@ -1,4 +1,4 @@
-"""What many links and rooms cost our hub: memory, speed beside them, stalls when they come and go."""
+"""Measures the cost of many links and rooms for our hub: memory, throughput, and stalls when links leave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.load import PATIENCE, Connection, Poll, drive, settle
+from benchmarks.load import TIMEOUT, Connection, Poll, drive, settle
 from benchmarks.peers import PEERS, Server, hub
 from benchmarks.throughput import (
     EVENT,
@@ -31,12 +31,12 @@ from tests.support.certificates import make_certificate
 
 IDLE = 10_000
 IDLE_ROOMS = 10
-"""Rooms that each idle link subscribes to in `growth`: 100,000 together."""
+"""Rooms that each idle link subscribes to in `growth`, 100,000 in total."""
 
 SUBSCRIBERS, ROOMS_EACH = 1000, 1000
 LEAVER_ROOMS = 100_000
 ROOMS_AT_A_TIME = 1000
-"""In one subscription change, as our messenger does it."""
+"""Rooms in one subscription change, as in our messenger."""
 
 CLOSE = 8
 """The opcode (RFC 6455 section 5.2)."""
@@ -46,8 +46,8 @@ SPEECH = Ces2()
 
 @contextmanager
 def serving(endpoint: str = "tcp:{}:interface=127.0.0.1") -> Iterator[Server]:
-    """A hub with nobody on it."""
-    # As many descriptors as the system lets a process have, here and in the hub.
+    """Run a hub without links."""
+    # Raise the limit of descriptors to the maximum. The hub inherits it.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     server = hub(endpoint=endpoint)
@@ -58,20 +58,20 @@ def serving(endpoint: str = "tcp:{}:interface=127.0.0.1") -> Iterator[Server]:
 
 
 def link(server: Server, number: int = 0, tls: ssl.SSLContext | None = None) -> Connection:
-    """One messenger's link, from one of several loopback addresses, so that the ports suffice."""
+    """Open one messenger's link. Links use several loopback addresses, because one has too few ports."""
     counter = SPEECH.counter("ITB-0000", event(EVENT))
     return Connection(SPEECH, server.address, counter, source=f"127.0.0.{2 + number // 5000}", tls=tls)
 
 
 def room(number: int) -> str:
-    """A room that nobody publishes to; its name is longer than those of the loads."""
+    """A room without publishers. Its name is longer than those in the loads."""
     return f"ITB-{number:06}"
 
 
 def idle_links(
     server: Server, count: int, rooms_each: int, tls: ssl.SSLContext | None = None
 ) -> list[Connection]:
-    """So many links, each subscribed to rooms of its own."""
+    """Open `count` links, each subscribed to `rooms_each` rooms of its own."""
     links = []
     for number in range(count):
         new = link(server, number, tls)
@@ -94,7 +94,7 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
             tls.check_hostname = False
             endpoint = f"ssl:{{}}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
         with serving(endpoint) as server:
-            first = idle_links(server, 100, 1, tls)  # what is loaded and allocated once is not counted
+            first = idle_links(server, 100, 1, tls)  # excludes memory that is allocated only once
             before = server.memory()
             links = idle_links(server, count, 1, tls)
             each = (server.memory() - before) / count
@@ -104,9 +104,9 @@ def idle_memory(secure: bool, pace: Pace) -> Numbers:
 
 
 def leave(everyone: list[Connection]) -> None:
-    """End these in good order: for links that are cut a hub keeps sessions and what comes for them."""
+    """Close connections with a closing handshake. After a cut, a hub would keep their sessions and events."""
     for connection in everyone:
-        connection.socket.settimeout(PATIENCE)
+        connection.socket.settimeout(TIMEOUT)
         connection.socket.sendall(masked((1000).to_bytes(2, "big"), CLOSE))
     for connection in everyone:
         while connection.socket.recv(65536):
@@ -115,7 +115,7 @@ def leave(everyone: list[Connection]) -> None:
 
 
 def growth(pace: Pace) -> Numbers:
-    """Deliveries per CPU-second of 100 busy links (50 publish to 50), alone and beside many idle links."""
+    """Deliveries per CPU-second of 50 publishers to 50 subscribers, alone and beside many idle links."""
     load = Load(rooms=50, per_room=1, batch=8, windows=(1024,))
     with serving() as server:
         streams = join(PEERS["ces.2"], load, load.windows[0], server.address, server.address)
@@ -136,7 +136,7 @@ def growth(pace: Pace) -> Numbers:
 
 
 def subscribing(pace: Pace) -> Numbers:
-    """Seconds in which many links subscribe to many rooms each; each room is wanted by up to 100 of them."""
+    """Seconds until many links have subscribed to many rooms each. Up to 100 links share a room."""
     links, rooms_each = int(SUBSCRIBERS * pace.scale), ROOMS_EACH
     with serving() as server:
         joined = [link(server, number) for number in range(links)]
@@ -155,9 +155,9 @@ def subscribing(pace: Pace) -> Numbers:
 
 
 def leaving(pace: Pace) -> Numbers:
-    """The longest time an event takes between other links while one with very many rooms leaves.
+    """The longest latency of an event between other links while a link with very many rooms leaves.
 
-    The probe sends an event each millisecond; `usual_ms` is its longest time in the second before.
+    The probe sends an event every millisecond. `usual_ms` is the longest latency in the second before.
     """
     with serving() as server:
         (probe,) = join(PEERS["ces.2"], Load(1, 1, 1, (1,)), 1, server.address, server.address)

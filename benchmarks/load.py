@@ -1,9 +1,9 @@
-"""The load: raw non-blocking sockets and epoll, on a core of its own.
+"""The load generator: raw non-blocking sockets and epoll, on its own core.
 
-Owns connections, the closed loop and the clock of a run; does not know what a scenario means or which server
-it talks to. A publisher writes ready-made bytes as long as no more than `window` records are between what it
-has sent and what the slowest of its subscribers has received. So no server is asked to buffer without end,
-and what a server loses shows: after the run everything that was sent must arrive, or it counts as lost.
+Owns the connections, the closed loop and the clock of a run. Does not know the scenario or the server. A
+publisher writes prepared bytes while at most `window` records are between what it has sent and what the
+slowest of its subscribers has received. No server must therefore buffer without limit. After the run, every
+sent record that does not arrive counts as lost.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from itertools import cycle
 
 from benchmarks.wire import ACK_SECONDS, Counter, Session, Speech, frame, masked
 
-PATIENCE = 5.0
-"""Seconds without a single delivery after which what has not come counts as lost."""
+TIMEOUT = 5.0
+"""Seconds without any delivery after which the missing records count as lost."""
 
 BLOCK = 1024 * 1024
-"""So much is read at a time, at most."""
+"""Size limit of one read, in bytes."""
 
 
 class Gone(ConnectionError):
-    """The server ended a connection, or said that something was wrong."""
+    """The server ended a connection or reported an error."""
 
 
 class Connection:
-    """One client: its socket, what it has received, and what must still be written.
+    """One client: its socket, the count of received events, and the unsent bytes.
 
-    worth: how many events one delivery stands for.
+    worth: number of events that one delivery stands for.
 
-    :param address: (host, port) of the server. :param source: the address to come from.
-    :raises OSError, Gone: when the server does not speak as it should.
+    :param address: (host, port) of the server.
+    :param source: the local address to connect from.
+    :raises OSError, Gone: when the server refuses the connection or breaks the protocol.
     """
 
     worth = 1
@@ -58,16 +59,16 @@ class Connection:
         self._asked = speech.greeted
         self.unsent = b""
         self.seen: Callable[[bytes], None] | None = None
-        """Gets what is received, too (latency)."""
+        """Called with the received bytes, to measure latency."""
         self.stream: Stream | None = None
-        """The publisher that waits for this subscriber."""
+        """The stream that this connection belongs to."""
         self.socket: socket.socket = socket.socket()
         if source:
             self.socket.setsockopt(
                 socket.IPPROTO_IP, 24, 1
             )  # IP_BIND_ADDRESS_NO_PORT: a port per destination
             self.socket.bind((source, 0))
-        self.socket.settimeout(PATIENCE * 4)
+        self.socket.settimeout(TIMEOUT * 4)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
@@ -95,17 +96,17 @@ class Connection:
         self._took(memoryview(rest))
 
     def subscribe(self, rooms: list[str]) -> None:
-        """Subscribe, without waiting for it."""
+        """Subscribe, without waiting for the confirmation."""
         self.socket.sendall(self.speech.subscribe(rooms))
         self._asked += self.speech.confirmed
 
     def ask(self) -> None:
-        """Ask whether the server has dealt with what was said."""
+        """Ask the server to answer once it has handled everything before. `settle` waits for the answer."""
         self.socket.sendall(self.speech.sync())
         self._asked += self.speech.answered
 
     def settle(self) -> None:
-        """Wait until everything that was asked has been answered."""
+        """Wait for all outstanding answers."""
         while self.counter.synced < self._asked:
             data = self.socket.recv(65536)
             if not data:
@@ -113,11 +114,11 @@ class Connection:
             self._took(memoryview(data))
 
     def start(self) -> None:
-        """From now on, nothing waits for this connection."""
+        """Make the socket non-blocking."""
         self.socket.setblocking(False)
 
     def read(self, block: memoryview) -> bool:
-        """Read once; whether anything came."""
+        """Read once. Returns whether there was data."""
         try:
             size = self.socket.recv_into(block)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -141,17 +142,17 @@ class Connection:
 
     @property
     def owes(self) -> bool:
-        """Whether anything that came is to be acknowledged."""
+        """Whether received records have not been acknowledged."""
         return isinstance(self.counter, Session) and self.counter.owes
 
     def acknowledge(self) -> None:
-        """Acknowledge what has come, if that is still to be done."""
+        """Acknowledge the received records, if any are unacknowledged."""
         if isinstance(self.counter, Session) and self.counter.owes:
             said = self.counter.acknowledgement()
             self.write(frame(said, 1) if self.serving else masked(said, 1))
 
     def write(self, data: bytes) -> bool:
-        """Write behind what still waits; whether everything is written now."""
+        """Write, after the bytes that still wait. Returns whether nothing waits now."""
         data = self.unsent + data if self.unsent else data
         try:
             sent = self.socket.send(data)
@@ -161,7 +162,7 @@ class Connection:
         return not self.unsent
 
     def close(self) -> None:
-        """End the connection at once: nothing of it stays in the kernel."""
+        """Reset the connection, so that nothing of it stays in the kernel."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.socket.close()
 
@@ -170,8 +171,9 @@ class Connection:
 class Stream:
     """A publisher and its subscribers.
 
-    chunks: what it writes in one go, in turn. batch: how many records each of them is. window: how many
-        records may be on their way.
+    chunks: prepared writes, used in turn.
+    batch: number of records in each chunk.
+    window: limit of records that are sent and not yet received.
     """
 
     connection: Connection
@@ -185,7 +187,7 @@ class Stream:
         self._next = cycle(self.chunks)
 
     def push(self) -> None:
-        """Publish as far as window and socket allow."""
+        """Publish as much as the window and the socket allow."""
         if self.connection.unsent and not self.connection.write(b""):
             return
         allowed = self.window - self.batch + min([s.received for s in self.subscribers])
@@ -197,10 +199,10 @@ class Stream:
 
 @dataclass
 class Run:
-    """What came of one run.
+    """The result of one run.
 
-    seconds, deliveries, cpu (of the server) and busy (the load's seconds) are of the measured time; expected
-    and received are of the whole run, with what came before and after.
+    seconds, deliveries, cpu, busy: of the measured time; `cpu` is the server's and `busy` the load's, in
+    seconds. expected, received: deliveries of the whole run, including warm-up and drain.
     """
 
     seconds: float
@@ -212,7 +214,7 @@ class Run:
     extra: dict[str, float] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
-        """What is kept of it."""
+        """The numbers for the report."""
         return {
             "deliveries": self.deliveries,
             "seconds": self.seconds,
@@ -228,7 +230,7 @@ class Run:
 
 
 class Poll:
-    """Waits for sockets and lets whoever they belong to read and write."""
+    """Waits for sockets, and calls `read` or `write` of their connections."""
 
     def __init__(self, connections: Iterable[Connection]) -> None:
         self._epoll = select.epoll()
@@ -241,20 +243,20 @@ class Poll:
             self.add(connection)
 
     def add(self, connection: Connection) -> None:
-        """Watch a connection, too."""
+        """Start watching a connection."""
         connection.start()
         self._owners[connection.socket.fileno()] = connection
         self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
 
     def remove(self, connection: Connection) -> None:
-        """Watch it no more."""
+        """Stop watching a connection."""
         self._full.discard(connection.socket.fileno())
         self._owing.pop(connection, None)
         del self._owners[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
 
     def once(self, timeout: float) -> list[Connection]:
-        """Read what can be read, write what can be written; the connections that something happened on."""
+        """Read and write what the sockets allow. Returns the connections with activity."""
         happened = []
         for number, events in self._epoll.poll(timeout):
             connection = self._owners[number]
@@ -274,7 +276,7 @@ class Poll:
         return happened
 
     def watch_full(self, connections: Iterable[Connection]) -> None:
-        """Be told when there is room again on those that could not write everything."""
+        """Watch the connections with unsent bytes until their sockets are writable."""
         for connection in connections:
             number = connection.socket.fileno()
             if connection.unsent and number not in self._full:
@@ -289,9 +291,10 @@ def drive(
     warm_up: float,
     others: Iterable[Connection] = (),
 ) -> Run:
-    """Publish for `warm_up` and `seconds`, then wait for what is still on its way.
+    """Publish for `warm_up` plus `seconds`, then wait for the remaining deliveries.
 
-    :param cpu: seconds of CPU that the server has used. :param others: connections that are only kept alive.
+    :param cpu: returns the CPU seconds that the server has used.
+    :param others: connections that only stay open.
     """
     subscribers = [s for stream in streams for s in stream.subscribers]
     for stream in streams:
@@ -316,10 +319,10 @@ def drive(
 
 
 def _publish(streams: list[Stream], poll: Poll, until: float) -> float:
-    """Publish until then; the seconds in which there was something to do.
+    """Publish until the time `until`. Returns the seconds in which there was something to do.
 
-    It spins rather than sleeps: waking a sleeping process on another core costs the one that wakes it, and is
-    slow on virtual machines. That is nobody's merit or fault, so it is in nobody's numbers.
+    Polls without sleeping. To wake a sleeping process on another core would cost the server time, especially
+    on virtual machines, and would distort its numbers.
     """
     touched: Iterable[Stream] = streams
     idle, began = 0.0, time.monotonic()
@@ -339,18 +342,18 @@ def _publish(streams: list[Stream], poll: Poll, until: float) -> float:
 def _drain(streams: list[Stream], subscribers: list[Connection], poll: Poll) -> int:
     expected = sum(stream.sent * len(stream.subscribers) for stream in streams)
     received = sum(s.received for s in subscribers)
-    patience = time.monotonic() + PATIENCE
-    while received < expected and time.monotonic() < patience:
+    deadline = time.monotonic() + TIMEOUT
+    while received < expected and time.monotonic() < deadline:
         poll.watch_full([stream.connection for stream in streams])
         poll.once(0.1)
         now = sum(s.received for s in subscribers)
         if now > received:
-            received, patience = now, time.monotonic() + PATIENCE
+            received, deadline = now, time.monotonic() + TIMEOUT
     return received
 
 
 def settle(connections: Iterable[Connection]) -> None:
-    """Wait until the server has dealt with everything that these have said."""
+    """Wait until the server has handled everything that these connections have sent."""
     everyone = list(connections)
     for connection in everyone:
         connection.ask()

@@ -1,7 +1,7 @@
-"""An application with a messenger, as a process: sends as fast as it can, or receives and says how much.
+"""An application process with a messenger, which either sends as fast as possible or receives.
 
-``python -m benchmarks.member send PORT SIZE ROOM SECONDS`` ends by itself and prints how many events it has
-sent; ``... receive PORT SIZE ROOM EVERY`` sends one event back for each EVERY that its callback got.
+``python -m benchmarks.member send PORT SIZE ROOM SECONDS`` ends after SECONDS and prints the number of sent
+events. ``... receive PORT SIZE ROOM EVERY`` sends one event back for every EVERY events that it receives.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ces.event import Event
 from ces.messenger import Messenger
 
 AT_A_TIME = 1024
-"""After so many events the application waits until those before them have been acknowledged: that may take
-100 ms, and is not what is measured."""
+"""Batch size of the sender. After each batch it waits until the batch before has been acknowledged. Waiting
+for the same batch could take 100 ms, which is not what is measured.
+"""
 
 
 async def send(messenger: Messenger, sample: Event, seconds: float) -> None:
-    """Send new events for so long; print how many there were."""
+    """Send new events for `seconds`, then print their number."""
     room, device, source, data = (
         sample.affected_room,
         sample.target_device,
@@ -55,7 +56,7 @@ async def send(messenger: Messenger, sample: Event, seconds: float) -> None:
 
 
 async def receive(messenger: Messenger, sample: Event, every: int) -> None:
-    """Receive for ever."""
+    """Receive until killed. Sends `sample` back after every `every` events."""
     got = 0
 
     def count(event: Event, room: str) -> None:
@@ -69,7 +70,7 @@ async def receive(messenger: Messenger, sample: Event, every: int) -> None:
 
 
 def main(reactor: Any, what: str, port: str, size: str, room: str, how: str) -> Deferred[None]:
-    """Run one of the two."""
+    """Run the command `what`: ``send`` or ``receive``."""
     sample = Event.from_json(event(int(size), room))
     messenger = Messenger(
         f"ws://127.0.0.1:{port}", rooms=[room] if what == "receive" else [], reactor=reactor

@@ -1,6 +1,7 @@
-"""The servers that are measured: each a child process on a core of its own, on free loopback ports.
+"""The measured servers: each is a child process on its own core, on free loopback ports.
 
-Owns processes, ports, configuration, and what the kernel says of their cost; does not know what is sent.
+Owns processes, ports, configuration, and the CPU and memory figures of the kernel. Does not know what is
+sent.
 """
 
 from __future__ import annotations
@@ -21,30 +22,31 @@ from benchmarks.wire import Ces1, Ces2, Mqtt, Nats, NatsWebSocket, Raw, Speech
 
 HERE = Path(__file__).parent
 CONFIG = "server.conf"
-PATIENCE = 20.0
+TIMEOUT = 20.0
+"""Timeout for the start and the end of a server, in seconds."""
 BEFORE = "CES_BENCH_BEFORE"
-"""The environment variable with the checkout that ``--before`` names."""
+"""The environment variable with the path of the checkout in ``--before``."""
 LISTENING = "0A"  # in /proc/net/tcp
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 SERVER_CORE, LOAD_CORE, SECOND_CORE = 0, 1, 2
-"""Who runs where; the second hub takes the load's core where there are only two."""
+"""The core of each process. With only two cores the second hub shares the load's."""
 
 
 class Missing(Exception):
-    """The server is not installed here."""
+    """The server is not installed."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A port that is currently unused."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def core(wanted: int) -> int:
-    """The core for a role among those that this process may use, the load's when there are too few."""
+    """The core for a process, among those that this process may use. The load's core if there are too few."""
     usable = sorted(USABLE)
     return usable[wanted] if wanted < len(usable) else usable[min(LOAD_CORE, len(usable) - 1)]
 
@@ -55,10 +57,12 @@ USABLE = os.sched_getaffinity(0)
 class Server:
     """One running server process, pinned to one core.
 
-    :param command: how it is started, in a folder of its own. :param port: where it then listens, 0: nowhere.
-    :param config: what the file `CONFIG` in that folder holds.
+    :param command: its command line. It runs in a folder of its own.
+    :param port: the port that it listens on; 0 for none.
+    :param on: its core.
+    :param config: the content of the file `CONFIG` in the folder.
     :param source: the checkout whose `ces` it runs.
-    :raises RuntimeError: when it does not listen within 20 s, with what it said last.
+    :raises RuntimeError: when it does not listen within 20 s; the text ends with its output.
     """
 
     def __init__(
@@ -89,9 +93,9 @@ class Server:
             self._wait()
 
     def _wait(self) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while time.monotonic() < end and self.process.poll() is None:
-            # Not by connecting: the relay takes the first two connections for its ends.
+            # Not by connecting: the relay would take the first connection for its publisher.
             with Path("/proc/net/tcp").open() as table:
                 sockets = [line.split() for line in table]
             if any(s[1].endswith(f":{self.address[1]:04X}") and s[3] == LISTENING for s in sockets):
@@ -102,26 +106,26 @@ class Server:
         raise RuntimeError(f"{' '.join(self._command)} does not listen: {said}")
 
     def wait(self) -> str:
-        """What it printed, once it has ended by itself."""
-        self.process.wait(PATIENCE)
+        """Wait until the process has ended by itself. Returns the end of its output."""
+        self.process.wait(TIMEOUT)
         return self.said
 
     @property
     def said(self) -> str:
-        """The end of what it printed."""
+        """The end of its output."""
         return self._log.read_bytes()[-2000:].decode("utf-8", "replace") if self._log.exists() else ""
 
     def cpu(self) -> float:
-        """Seconds of CPU used so far, its own and the kernel's for it."""
+        """CPU seconds used so far, including the kernel's for this process."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Resident memory, in bytes."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
 
     def stop(self) -> None:
-        """End the process, by force if it takes longer than 5 s."""
+        """Send SIGTERM, and SIGKILL after a grace period of 5 s."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -133,7 +137,10 @@ class Server:
 
 
 def found(name: str) -> str:
-    """The path of an installed program, :raises Missing: when there is none."""
+    """The path of an installed program.
+
+    :raises Missing: when it is not installed.
+    """
     path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"]))
     if path is None:
         raise Missing(f"{name} is not installed: its columns stay empty (Debian: apt-get install {name})")
@@ -141,38 +148,41 @@ def found(name: str) -> str:
 
 
 def twistd(role: str, *options: str) -> list[str]:
-    """The command of one of our roles, as it is used."""
+    """The command line of one of our roles, as in production."""
     script = Path(sys.executable).with_name("twistd")
     return [str(script), "-n", "--pidfile=", role, *options]
 
 
 def hub(*options: str, on: int = SERVER_CORE, endpoint: str = "tcp:{}:interface=127.0.0.1") -> Server:
-    """Our hub."""
+    """Start our hub."""
     port = free_port()
     return Server(twistd("ces-hub", "--listen", endpoint.format(port), *options), port, on)
 
 
 def hub_before() -> Server:
-    """The hub of another checkout, which `BEFORE` names."""
+    """Start the hub of the checkout in `BEFORE`."""
     port = free_port()
     command = twistd("ces-hub", "--listen", f"tcp:{port}:interface=127.0.0.1")
     return Server(command, port, source=Path(os.environ[BEFORE]))
 
 
 def plain_hub(*peer: int, on: int = SERVER_CORE) -> Server:
-    """The thirty lines of Autobahn."""
+    """Start the hub on plain Autobahn.
+
+    :param peer: the port of another such hub to link to.
+    """
     port = free_port()
     return Server([sys.executable, str(HERE / "plain_hub.py"), str(port), *map(str, peer)], port, on)
 
 
 def relay() -> Server:
-    """What the kernel moves."""
+    """Start the relay, which shows what the kernel can move."""
     port = free_port()
     return Server([sys.executable, str(HERE / "relay.py"), str(port)], port)
 
 
 def nats(websocket: bool = False) -> Server:
-    """nats-server, on TCP and on WebSocket."""
+    """Start nats-server. Its address is that of the WebSocket port or of the TCP port."""
     program, port, web_port = found("nats-server"), free_port(), free_port()
     config = (
         f'listen: "127.0.0.1:{port}"\nmax_pending: 256MB\nwrite_deadline: "30s"\nlogfile: "/dev/null"\n'
@@ -182,7 +192,7 @@ def nats(websocket: bool = False) -> Server:
 
 
 def mosquitto() -> Server:
-    """mosquitto, with every limit that would make it drop raised."""
+    """Start mosquitto, without the limits that would make it drop messages."""
     program, port = found("mosquitto"), free_port()
     config = (
         f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\nlog_dest none\n"
@@ -194,14 +204,17 @@ def mosquitto() -> Server:
 
 @dataclass(frozen=True)
 class Peer:
-    """A column of the table: how its server is spoken to."""
+    """A column of the table: a server and its protocol."""
 
     name: str
     title: str
     speech: Speech
 
     def start(self) -> Server:
-        """Start the server. :raises Missing: when it is not installed."""
+        """Start the server.
+
+        :raises Missing: when it is not installed.
+        """
         return STARTS[self.name]()
 
 

@@ -1,7 +1,7 @@
-"""A hub as one writes it after Autobahn's broadcast example: what the real one is measured against.
+"""A minimal hub after Autobahn's broadcast example. The real hub is compared with it.
 
-ces.1 only: every binary message is one record, passed on as it is; text messages change the subscription.
-``python plain_hub.py PORT [PEER_PORT]``: with a second port it also links to the plain hub there.
+Speaks ces.1 only: every binary message is one record and is passed on unchanged; text messages change the
+subscription. ``python plain_hub.py PORT [PEER_PORT]``: with PEER_PORT it also links to the plain hub there.
 """
 
 import json
@@ -54,7 +54,7 @@ class Dialling(WebSocketClientProtocol):
     def onOpen(self):
         hubs.add(self)
 
-    # A prepared message is not masked, and a client's must be.
+    # A prepared message is not masked, but a client must mask its frames.
     def sendPreparedMessage(self, message):
         self.sendMessage(message.payload, isBinary=True)
 

@@ -1,7 +1,7 @@
-"""What the kernel moves: passes bytes from the first connection to all others, and does nothing else.
+"""A relay that shows what the kernel can move: passes bytes from the first connection to all others.
 
-``python relay.py PORT``. Blocks of 64 KiB: one system call in, one out for each of the others. Whoever
-connects after the first byte came is not served.
+``python relay.py PORT``. For each block of 64 KiB it makes one system call to read, and one per other
+connection to write. Connections made after the first byte are not served.
 """
 
 import select

@@ -1,4 +1,4 @@
-"""The results as Markdown and as a chart (SVG). Pure: numbers in, text out."""
+"""Formats the results as Markdown and as an SVG chart. Pure: numbers in, text out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = {
 CHART = "Deliveries per server CPU-second, millions (400-byte events)"
 
 LEGEND = 200
-"""Width of one name in it; three stand in a line."""
+"""Width of one entry of the chart's legend. A line has three."""
 
 COLOURS = {
     "ces.2": "#0b6e4f",
@@ -47,7 +47,7 @@ COLOURS = {
 
 
 def short(value: float | None, metric: str = "") -> str:
-    """A number as people read it."""
+    """Format a number with a unit for its metric."""
     if value is None:
         return "-"
     if metric == "bytes_each":
@@ -66,18 +66,21 @@ def short(value: float | None, metric: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
+    """A Markdown table. The first column is aligned left, the others right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def name(row: str) -> str:
-    """What a row is called."""
+    """The title of a row."""
     return NAMES.get(row) or f"1 to 1, events of {int(row.removeprefix('size-')):,} bytes"
 
 
 def rates(samples: Samples, rows: Sequence[str], titles: Mapping[str, str]) -> str:
-    """Deliveries per server CPU-second; in brackets per second, and the server's share of its core."""
+    """A table of deliveries per server CPU-second.
+
+    In brackets: deliveries per second, and the share of its core that the server used.
+    """
     peers = [peer for peer in titles if any(peer in samples.get(row, {}) for row in rows)]
     lines = []
     for row in rows:
@@ -92,14 +95,14 @@ def rates(samples: Samples, rows: Sequence[str], titles: Mapping[str, str]) -> s
 
 
 def plain(samples: Samples, row: str, metrics: Sequence[str], titles: Mapping[str, str]) -> str:
-    """Some numbers of one row, a column for each peer."""
+    """A table of some numbers of one row, with a column for each peer."""
     peers = [peer for peer in titles if peer in samples[row]]
     lines = [[m, *(short(median(samples, row, peer, m), m) for peer in peers)] for m in metrics]
     return table([name(row), *(titles[peer] for peer in peers)], lines)
 
 
 def sizes(samples: Samples, titles: Mapping[str, str]) -> str:
-    """Bytes of events per second for each size."""
+    """A table of bytes of events per second for each event size."""
     rows = [row for row in samples if row.startswith("size-")]
     peers = [peer for peer in titles if any(peer in samples[row] for row in rows)]
     lines = [
@@ -110,7 +113,7 @@ def sizes(samples: Samples, titles: Mapping[str, str]) -> str:
 
 
 def goals(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
-    """Each goal with what was reached."""
+    """A table of the goals and what was reached."""
     return table(
         ["goal", "wanted", "reached", ""],
         [[*_goal(verdict.goal, verdict.value, titles), _word(verdict)] for verdict in verdicts],
@@ -133,7 +136,7 @@ def _goal(goal: Goal, value: float | None, titles: Mapping[str, str]) -> list[st
 
 
 def markdown(results: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """Everything, with the machine, the versions, the date and how to repeat it."""
+    """The whole report, with the machine, the versions, the date, and the command that repeats the run."""
     samples: Samples = results["samples"]
     about = results["about"]
     verdicts = [v for v in judge(samples) if v.goal.row in samples]
@@ -157,7 +160,7 @@ def markdown(results: Mapping[str, Any], titles: Mapping[str, str]) -> str:
 
 
 def chart(samples: Samples, titles: Mapping[str, str]) -> str:
-    """Grouped bars of deliveries per server CPU-second, a group for each load."""
+    """An SVG chart of deliveries per server CPU-second: a group of bars for each load."""
     rows = [row for row in THROUGHPUT if row in samples]
     peers = [peer for peer in titles if peer != "relay" and any(peer in samples[row] for row in rows)]
     bar, gap, left, top, height = 30, 44, 60, 100, 300

@@ -1,7 +1,8 @@
-"""The messenger and the repeater as they are, against a hub that only counts.
+"""Measures the messenger and the repeater against a hub that only counts.
 
-The hub here is one raw socket of the load: it says hello, then streams ready-made batches (to a messenger
-that receives) or counts what arrives. So the role is the limit. `member.py` is the messenger's process.
+The hub is one raw socket of the load. It sends hello, and then streams prepared batches (to a receiving
+messenger) or counts what arrives, so the measured role is the bottleneck. `member.py` is the messenger's
+process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from contextlib import suppress
 
-from benchmarks.load import PATIENCE, Connection, Gone, Poll, Run, Stream, drive
+from benchmarks.load import TIMEOUT, Connection, Gone, Poll, Run, Stream, drive
 from benchmarks.peers import HERE, SERVER_CORE, Server, core, free_port, twistd
 from benchmarks.throughput import EVENT, Numbers, Pace, chunks
 from benchmarks.wire import Ces2, Session, event, events, frame, record
@@ -25,14 +26,15 @@ ROOM = "ITB-1000"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 WINDOW, BATCH = 4096, 64
 RECEIPT = 1024
-"""A receiving messenger tells after each so many events."""
+"""Number of received events after which a receiving messenger sends one event back."""
 SPEECH = Ces2()
 
 
 class Sink(Connection):
-    """A hub's end of one link: accepted, greeted, and from then on only counted.
+    """A hub's end of one link. It accepts the link, sends hello, and then only counts.
 
-    :param size: bytes of one record. :param worth: how many events one record stands for.
+    :param size: bytes of one record.
+    :param worth: number of events that one record stands for.
     """
 
     def __init__(self, listening: socket.socket, size: int, worth: int = 1) -> None:
@@ -71,7 +73,7 @@ class Sink(Connection):
 
 
 def listening() -> socket.socket:
-    """Where the counting hub is dialled."""
+    """The listening socket of the counting hub."""
     return socket.create_server(("127.0.0.1", 0))
 
 
@@ -99,7 +101,7 @@ def repeater(pace: Pace) -> Numbers:
 
 
 def messenger_sends(pace: Pace) -> Numbers:
-    """Typed events per second that an application's ``messenger.send(event)`` brings to the hub."""
+    """Typed events per second from an application's ``messenger.send(event)`` to the hub."""
     with listening() as door:
         lasts = str(pace.warm_up + pace.seconds + 0.5)
         member = Server(_member("send", door, lasts), 0)
@@ -111,7 +113,7 @@ def messenger_sends(pace: Pace) -> Numbers:
             busy = _count_until(poll, began + pace.seconds)
             lasted, used = time.monotonic() - began, member.cpu() - cpu
             deliveries = sink.received - before
-            _count_until(poll, time.monotonic() + PATIENCE)
+            _count_until(poll, time.monotonic() + TIMEOUT)
             sink.close()
             return Run(lasted, deliveries, used, busy, int(member.wait()), sink.received).numbers()
         finally:
@@ -121,7 +123,7 @@ def messenger_sends(pace: Pace) -> Numbers:
 def messenger_receives(pace: Pace) -> Numbers:
     """Typed events per second that reach an application's callback.
 
-    The messenger says so itself: it sends one event back for each `RECEIPT` that it has received.
+    The messenger reports them: it sends one event back for every `RECEIPT` events that it has received.
     """
     with listening() as door:
         member = Server(_member("receive", door, str(RECEIPT)), 0)
@@ -139,7 +141,7 @@ def messenger_receives(pace: Pace) -> Numbers:
 
 
 def messenger_imports(pace: Pace) -> Numbers:
-    """Seconds that ``import ces.messenger`` takes in a fresh process."""
+    """Seconds that ``import ces.messenger`` takes in a new process."""
     code = "import time; t = time.perf_counter(); import ces.messenger; print(time.perf_counter() - t)"
     pinned = ["taskset", "-c", str(core(SERVER_CORE)), sys.executable, "-c", code]
     home = os.environ | {"PYTHONPATH": str(HERE.parent)}
@@ -161,7 +163,7 @@ def _member(what: str, door: socket.socket, how: str) -> list[str]:
 
 
 def _count_until(poll: Poll, end: float) -> float:
-    """Read until then, or until the other side closes; the seconds in which there was something to read."""
+    """Read until the time `end` or until the other side closes. Returns the seconds in which data arrived."""
     idle, began = 0.0, time.monotonic()
     now = began
     with suppress(Gone):

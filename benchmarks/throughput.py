@@ -1,6 +1,6 @@
-"""Deliveries per second, latency, sizes, and the way through two hubs.
+"""Measures deliveries per second, latency, event sizes, and the way through two hubs.
 
-Each function starts the servers that it needs, measures one peer once, and returns numbers.
+Each measurement starts the servers that it needs, measures one peer once, and returns numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peers import LOAD_CORE, PEERS, SECOND_CORE, Peer, Server, core, 
 from benchmarks.wire import STAMP, Speech, event, events
 
 EVENT = 400
-"""Bytes of an event's JSON; what a protocol needs around it is its own affair."""
+"""Size of an event's JSON, in bytes, without a protocol's overhead."""
 
 VARIETY = 8
 
@@ -32,11 +32,13 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Load:
-    """Who publishes to whom: every room has one publisher and `per_room` subscribers.
+    """A load: every room has one publisher and `per_room` subscribers.
 
-    batch: records per write; in ces.2 they are one message, for the others as many messages in that write.
-    windows: records that each publisher may have on their way. Each load runs once with each window, and each
-        server keeps its better result: what suits one may not suit another.
+    batch: records per write. In ces.2 a write is one message; in other protocols it is one message per
+    record. windows: limits of records that a publisher has sent and its subscribers have not yet received.
+    Each load
+        runs once with each window. Each server keeps its better result, because windows suit servers
+        differently.
     """
 
     rooms: int
@@ -56,18 +58,18 @@ LOADS = {
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each measurement takes, in seconds, and how large it is."""
+    """The duration of each measurement, in seconds, and its scale."""
 
     seconds: float = 3.0
     warm_up: float = 1.0
     scale: float = 1.0
-    """Of the numbers of links and rooms, where those are what is measured."""
+    """Factor for the numbers of links and rooms, in measurements of these."""
 
 
 def join(
     peer: Peer, load: Load, window: int, publish_at: tuple[str, int], subscribe_at: tuple[str, int]
 ) -> list[Stream]:
-    """The connections of a load, opened and subscribed."""
+    """Open the connections of a load and subscribe."""
     speech, streams = peer.speech, []
     for number in range(load.rooms):
         room = f"ITB-{1000 + number}"
@@ -86,7 +88,7 @@ def join(
 
 
 def chunks(speech: Speech, room: str, batch: int, size: int = EVENT) -> list[bytes]:
-    """What a publisher writes in turn: `VARIETY` times as many events as one batch has, all different."""
+    """The prepared writes of a publisher: `VARIETY` batches, all events of which differ."""
     return [speech.publish(room, events(size, room, batch, i * batch)) for i in range(VARIETY)]
 
 
@@ -96,13 +98,13 @@ def connections(streams: list[Stream]) -> list[Connection]:
 
 
 def close(streams: list[Stream]) -> None:
-    """End them."""
+    """Close all connections of a load."""
     for connection in connections(streams):
         connection.close()
 
 
 def throughput(peer: Peer, load: Load, pace: Pace) -> Numbers:
-    """One load on one server: the better of the load's windows, and what was lost with any of them."""
+    """Measure one load on one server. The result is that of the best window; losses of all windows count."""
     runs = [_with_window(peer, load, window, pace) for window in load.windows]
     best = max(runs, key=lambda run: run["per_cpu"])
     return best | {"lost": sum(run["lost"] for run in runs)}
@@ -120,7 +122,7 @@ def _with_window(peer: Peer, load: Load, window: int, pace: Pace) -> Numbers:
 
 
 def through_two_hubs(peer: Peer, load: Load, pace: Pace) -> Numbers:
-    """Publisher at one hub, subscriber at another; the CPU is that of both."""
+    """Measure with publishers at one hub and subscribers at another. The CPU time is that of both hubs."""
     start: Callable[..., Server] = plain_hub if peer.name == "plain" else hub
     with ExitStack() as stack:
         second = start(on=SECOND_CORE)
@@ -136,7 +138,7 @@ def through_two_hubs(peer: Peer, load: Load, pace: Pace) -> Numbers:
 
 
 def _until_linked(streams: list[Stream]) -> None:
-    """Publish a record now and then until each subscriber has one; what came then does not count."""
+    """Publish records until each subscriber has received one. Resets the counts of received records."""
     for stream in streams:
         (subscriber,) = stream.subscribers
         end = time.monotonic() + 10
@@ -148,14 +150,14 @@ def _until_linked(streams: list[Stream]) -> None:
             subscriber.start()
             subscriber.read(memoryview(bytearray(1 << 20)))
         settle([stream.connection])
-        time.sleep(0.5)  # what is still between the hubs arrives
+        time.sleep(0.5)  # records between the hubs arrive
         while subscriber.read(memoryview(bytearray(1 << 20))):
             pass
         subscriber.received = 0
 
 
 def latency(peer: Peer, pace: Pace) -> Numbers:
-    """One-way times of 1,000 events/s to 100 subscribers, in milliseconds; one process sends and receives."""
+    """One-way latency of 1,000 events/s to 100 subscribers, in ms. One process sends and receives."""
     load = Load(rooms=1, per_room=LATENCY_SUBSCRIBERS, batch=1, windows=(1,))
     server = peer.start()
     try:
@@ -173,12 +175,15 @@ def latency(peer: Peer, pace: Pace) -> Numbers:
 
 
 def percentile(ordered: list[int], percent: float) -> int:
-    """The smallest value that `percent` of `ordered` (at least one, ascending) do not exceed."""
+    """The smallest value that `percent` percent of the values do not exceed.
+
+    :param ordered: at least one value, in ascending order.
+    """
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 class Stamps:
-    """Reads the stamps in what one subscriber receives, whatever the protocol around them."""
+    """Reads the time stamps in the bytes that a subscriber receives, independent of the protocol."""
 
     _stamp = re.compile(rb'"value":"(\d{16})"')
 
@@ -196,9 +201,11 @@ class Stamps:
 
 
 def stamped(message: bytes, tail: int, told: bytes) -> Callable[[int], bytes]:
-    """A ready-made message of one event, and how to write a time into it, masked or not.
+    """A function that writes a time stamp into a prepared message, which may be masked.
 
-    :param tail: bytes behind the event.
+    :param message: a message with one event.
+    :param tail: number of bytes after the event.
+    :param told: the event.
     """
     start = len(message) - tail - len(told) + told.index(STAMP)
     head, rest = message[:start], message[start + len(STAMP) :]
@@ -231,7 +238,7 @@ def _paced(stream: Stream, peer: Peer, cpu: Callable[[], float], pace: Pace) -> 
 
 
 def send_paced(stream: Stream, make: Callable[[int], bytes], poll: Poll, seconds: float) -> float:
-    """Send on time for so long; the seconds in which there was something to do."""
+    """Send at a constant rate for `seconds`. Returns the seconds in which there was something to do."""
     began = now = due = time.monotonic()
     idle, end = 0.0, began + seconds
     while now < end:
@@ -247,14 +254,14 @@ def send_paced(stream: Stream, make: Callable[[int], bytes], poll: Poll, seconds
 
 
 def settle_paced(stream: Stream, poll: Poll) -> None:
-    """Wait for what is still on its way, 2 s at most."""
+    """Wait for the remaining deliveries, 2 s at most."""
     end = time.monotonic() + 2
     while min(s.received for s in stream.subscribers) < stream.sent and time.monotonic() < end:
         poll.once(0.01)
 
 
 def size(peer: Peer, bytes_each: int, pace: Pace) -> Numbers:
-    """One publisher, one subscriber, events of one size: bytes of events per second."""
+    """Bytes of events per second, from one publisher to one subscriber, for one event size."""
     batch = max(1, min(64, 65000 // (bytes_each + 10)))
     window = max(4 * batch, min(4096, 4 * 1024 * 1024 // bytes_each))
     numbers = throughput(peer, Load(1, 1, batch, (window,), bytes_each), pace)
@@ -273,4 +280,4 @@ ROWS: dict[str, Callable[[str, Pace], Numbers]] = {
         for n in SIZES
     },
 }
-"""Each measurement of one peer: (its name, pace) -> numbers."""
+"""The measurements by row. Each takes the peer's name and the pace, and returns numbers."""

@@ -1,11 +1,10 @@
-"""What the load says and counts, per protocol: ces.1, ces.2, NATS (TCP and WebSocket) and MQTT 3.1.1.
+"""The protocols of the load: ces.1, ces.2, NATS (TCP and WebSocket) and MQTT 3.1.1.
 
-Pure: bytes in, bytes and counts out. What is sent is made once, before the measurement. What is received is
-counted by its size, which is known because every delivery of a run has the same. A counter looks at the head
-of the last delivery of each read: were anything else between (a ping, a lost byte), it would not stand there,
-and the read is then walked item by item. So the count is exact and costs next to nothing per delivery.
-
-Room names of one run have the same length, so that all deliveries have the same size.
+Pure: bytes in, bytes and counts out. Messages are prepared before the measurement. Deliveries are counted by
+size, because all deliveries of a run have the same size (its rooms have names of equal length). For each read
+a counter checks the head of the last delivery. If anything else came in between (a ping, a lost byte), the
+head is in another place, and the counter walks the read item by item. The count is therefore exact, and costs
+almost nothing per delivery.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import os
 from typing import ClassVar, Protocol
 
 STAMP = b"0" * 16
-"""Stands in an event for the time at which it is sent, in nanoseconds."""
+"""Placeholder in an event for the time at which it is sent, in nanoseconds."""
 
 
 def event(size: int, room: str = "ITB-0000") -> bytes:
-    """A v2 event of exactly `size` bytes; its value is `STAMP` and `data` fills it up.
+    """A v2 event of exactly `size` bytes. Its value is `STAMP`, and its data is padding.
 
-    :raises ValueError: when no event is that small.
+    :raises ValueError: when `size` is too small.
     """
     building = room.split("-")[0]
     tags = ["core-state", "user-generated"] if size >= 330 else []
@@ -46,13 +45,13 @@ def event(size: int, room: str = "ITB-0000") -> bytes:
 
 
 def events(size: int, room: str, count: int, first: int = 0) -> list[bytes]:
-    """So many events of a size, no two of them equal: `first` and the numbers behind it are their values."""
+    """Make `count` different events of `size` bytes. Their values are numbers from `first` on."""
     sample = event(size, room)
     return [sample.replace(STAMP, b"%016d" % number) for number in range(first, first + count)]
 
 
 def frame(payload: bytes, opcode: int = 2, key: bytes | None = None) -> bytes:
-    """One final WebSocket frame (RFC 6455 section 5.2), masked when there is a key."""
+    """One final WebSocket frame (RFC 6455 section 5.2), masked if there is a key."""
     size, bit = len(payload), 0 if key is None else 0x80
     if size < 126:
         head = bytes((0x80 | opcode, bit | size))
@@ -67,12 +66,12 @@ def frame(payload: bytes, opcode: int = 2, key: bytes | None = None) -> bytes:
 
 
 def masked(payload: bytes, opcode: int = 2) -> bytes:
-    """A client's frame: the key is random, as RFC 6455 section 5.3 asks, and drawn when the frame is made."""
+    """A client's frame, with a random key (RFC 6455 section 5.3)."""
     return frame(payload, opcode, os.urandom(4))
 
 
 def frame_head(data: bytes | memoryview, at: int) -> tuple[int, int, int]:
-    """(opcode, bytes of head, bytes of payload) of the frame at `at`; (0, 0, 0) when more is needed."""
+    """Opcode, header length and payload length of the frame at `at`; (0, 0, 0) for an incomplete header."""
     left = len(data) - at
     if left < 2:
         return 0, 0, 0
@@ -90,10 +89,10 @@ def frame_head(data: bytes | memoryview, at: int) -> tuple[int, int, int]:
 class Counter(Protocol):
     """Counts the deliveries in a stream of bytes.
 
-    answers: what must be sent back (to pings); whoever sends it empties it.
-    synced: how many answers to `Speech.sync` have come.
-    farewell: why the server ends the connection, or what it finds wrong; empty while all is well.
-    texts: what it has said in text messages.
+    answers: bytes to send back, such as pongs. The caller sends and clears them.
+    synced: number of received answers to `Speech.sync`.
+    farewell: the server's reason for closing the connection, or its error; empty otherwise.
+    texts: received text messages.
     """
 
     answers: bytes
@@ -102,11 +101,11 @@ class Counter(Protocol):
     texts: list[bytes]
 
     def feed(self, data: memoryview) -> int:
-        """How many deliveries became whole with `data`."""
+        """The number of deliveries that `data` completes."""
 
 
 class Controls:
-    """Ends, pings and pongs of WebSocket; the base of what counts on one."""
+    """Handles WebSocket control frames and text messages. The base class of counters on a WebSocket."""
 
     def __init__(self) -> None:
         self.answers = b""
@@ -115,7 +114,7 @@ class Controls:
         self.texts: list[bytes] = []
 
     def control(self, opcode: int, payload: bytes) -> None:
-        """Take a frame that holds no delivery."""
+        """Handle a frame that is not a delivery."""
         if opcode == 8:
             self.farewell = f"closed with {int.from_bytes(payload[:2], 'big')} {payload[2:]!r}"
         elif opcode == 9:
@@ -127,7 +126,7 @@ class Controls:
 
 
 class Fixed(Controls):
-    """Deliveries of one size, each beginning with `head`; anything else is left to `other`."""
+    """Counts deliveries of one size that begin with `head`. `other` handles everything else."""
 
     def __init__(self, head: bytes, size: int) -> None:
         super().__init__()
@@ -136,7 +135,7 @@ class Fixed(Controls):
         self.rest = b""
 
     def other(self, data: bytes, at: int) -> int:
-        """Take what begins at `at` and is no delivery: its bytes, 0 when not all of it is there."""
+        """Handle an item at `at` that is not a delivery. Returns its size, or 0 when it is incomplete."""
         opcode, head, size = frame_head(data, at)
         if not head or at + head + size > len(data):
             return 0
@@ -173,7 +172,7 @@ class Fixed(Controls):
 
 
 class NatsLines(Fixed):
-    """The lines that nats-server sends."""
+    """Counts the messages in the lines of nats-server."""
 
     def other(self, data: bytes, at: int) -> int:
         end = data.find(b"\r\n", at)
@@ -192,7 +191,7 @@ class NatsLines(Fixed):
 
 
 class MqttPackets(Fixed):
-    """The packets that an MQTT broker sends; all of them but PUBLISH are short."""
+    """Counts the PUBLISH packets of an MQTT broker. All other packets are short."""
 
     def other(self, data: bytes, at: int) -> int:
         if len(data) < at + 2 or len(data) < at + 2 + data[at + 1]:
@@ -206,9 +205,10 @@ class MqttPackets(Fixed):
 
 
 class Framed(Controls):
-    """A stream in WebSocket frames of any size: walks their heads and counts their payload.
+    """Counts deliveries in WebSocket frames of any size by their payload.
 
-    :param size: bytes of one delivery. :param lines: counts instead, where the payload is a stream of lines.
+    :param size: bytes of one delivery.
+    :param lines: the counter for the payload, if the payload is a stream of lines.
     """
 
     def __init__(self, size: int, lines: NatsLines | None = None) -> None:
@@ -253,10 +253,10 @@ class Framed(Controls):
 
 
 class Session(Framed):
-    """A member's end of a ces.2 session: what was delivered is acknowledged (docs/protocol.md section 5).
+    """The receiving end of a ces.2 session, which acknowledges deliveries (docs/protocol.md section 5).
 
-    keeps: whether the other side keeps a session; without one nothing is acknowledged.
-    due: whether an acknowledgement is due now, and not only within `ACK_SECONDS`.
+    keeps: whether the other side keeps a session. Without one there are no acknowledgements.
+    due: whether an acknowledgement is due now. Otherwise it is due within `ACK_SECONDS`.
     """
 
     keeps = False
@@ -277,7 +277,7 @@ class Session(Framed):
 
     @property
     def owes(self) -> bool:
-        """Whether anything is not acknowledged."""
+        """Whether there are unacknowledged deliveries."""
         return self.keeps and self._found != self._acknowledged
 
     @property
@@ -285,20 +285,20 @@ class Session(Framed):
         return self.keeps and self._found - self._acknowledged >= self._soon
 
     def acknowledgement(self) -> bytes:
-        """The text."""
+        """The text of an acknowledgement of all deliveries."""
         self._acknowledged = self._found
         return b'{"ack":%d}' % self._found
 
 
 ACK_RECORDS, ACK_BYTES, ACK_SECONDS = 256, 256 * 1024, 0.1
-"""After so much an acknowledgement is due."""
+"""An acknowledgement is due after this number of records or bytes, or after this time in seconds."""
 
 
 class Speech:
-    """How one protocol is spoken by a client.
+    """The client's side of one protocol.
 
-    tail: bytes of a message behind the event, at its end.
-    greeted, answered, confirmed: how many answers follow the opening, a `sync` and a subscription.
+    tail: number of bytes in a message after the event.
+    greeted, answered, confirmed: number of answers to the opening, to a `sync` and to a subscription.
     """
 
     name: ClassVar[str]
@@ -310,23 +310,23 @@ class Speech:
     subprotocol: ClassVar[str] = ""
 
     def opening(self, number: int) -> bytes:
-        """What is said first, once the connection (and its WebSocket) is open."""
+        """The first bytes to send on an open connection (or WebSocket)."""
         return b""
 
     def sync(self) -> bytes:
-        """A question that is answered when everything before it has been dealt with."""
+        """A request that the server answers after it has handled everything before."""
         return masked(b"", 9)
 
     def subscribe(self, rooms: list[str]) -> bytes:
-        """Subscribe to rooms."""
+        """A subscription to rooms."""
         return masked(json.dumps({"rooms": rooms, "create": True}).encode(), 1)
 
     def publish(self, room: str, events: list[bytes]) -> bytes:
-        """The events, as they are written in one go."""
+        """The bytes that publish events in one write."""
         raise NotImplementedError
 
     def counter(self, room: str, event: bytes) -> Counter:
-        """Counts deliveries of such an event to such a room."""
+        """A counter for deliveries of events like `event` to rooms like `room`."""
         raise NotImplementedError
 
 
@@ -359,7 +359,7 @@ class Ces2(Speech):
 
 
 class Nats(Speech):
-    """The NATS client protocol; a room is a subject."""
+    """The NATS client protocol. A room is a subject."""
 
     name, tail, greeted = "nats", 2, 1
 
@@ -380,7 +380,7 @@ class Nats(Speech):
 
 
 class NatsWebSocket(Nats):
-    """The same in WebSocket frames."""
+    """The NATS client protocol in WebSocket frames."""
 
     name, path = "nats-ws", "/"
 
@@ -403,7 +403,7 @@ class NatsWebSocket(Nats):
 
 
 class Mqtt(Speech):
-    """MQTT 3.1.1 at QoS 0; a room is a topic."""
+    """MQTT 3.1.1 at QoS 0. A room is a topic."""
 
     name, tail, answered, confirmed = "mosquitto", 0, 0, 1
 
@@ -425,7 +425,7 @@ class Mqtt(Speech):
 
 
 class Raw(Speech):
-    """Nothing but the bytes of the event: for the relay, which has neither rooms nor questions."""
+    """The bytes of events only, for the relay, which has no rooms and no requests."""
 
     name, tail, answered = "relay", 0, 0
 
@@ -443,17 +443,17 @@ class Raw(Speech):
 
 
 def record(room: str, event: bytes) -> bytes:
-    """A record as docs/protocol.md section 2 has it."""
+    """A strictly written record (docs/protocol.md section 2)."""
     return b"%b\n%b\n" % (room.encode(), event)
 
 
 def text(value: str) -> bytes:
-    """A string of MQTT."""
+    """An MQTT string."""
     return len(value).to_bytes(2, "big") + value.encode()
 
 
 def mqtt(head: int, body: bytes) -> bytes:
-    """A packet of MQTT: head, remaining length, body."""
+    """An MQTT packet: head, remaining length, body."""
     left, length = len(body), b""
     while left >= 128:
         length, left = length + bytes((left % 128 | 128,)), left // 128

@@ -3,7 +3,10 @@
 The floors, each of which imports only those above it in this list (``tests/test_floors.py`` checks it)::
 
     ces.model                              what an event, a record, a frame and a route are; pure
-    ces.link, ces.ops                      one WebSocket link, either end; status, metrics and logging
+    ces.config, ces.session                settings; send queues, sessions, the life of a connection; pure
+    ces.ops                                HTTP, status, metrics and logging
+    ces.link                               links and the connections that carry them
+    ces.uplink                             one link that is dialled and kept up, with its spool
     ces.hub, ces.repeater, ces.messenger   the three roles
     ces.tap, ces.cli                       twistd options and services; the ``ces`` command
 

@@ -1,18 +1,10 @@
-"""What holds for every test: nothing is left on the reactor, and no unexpected failure is logged.
-
-And the soak, which takes a minute and little of a core: it runs beside the other tests and is asked last.
-"""
+"""What holds for every test: nothing is left on the reactor, and no unexpected failure is logged."""
 
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -30,58 +22,20 @@ from tests.support.logged import LoggedFailures
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-SOAK = pytest.StashKey["subprocess.Popen[str]"]()
-"""The process of the soak."""
-
-SOAK_HOURS = "0.0167"
-
 # Seconds that closing connections may take after a test; only a test that leaks waits for all of it.
 SETTLE = 2.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has been running for longest is asked last."""
-    items.sort(key=_of_soak)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the soak, if it is wanted."""
-    if any(map(_of_soak, session.items)) and not session.config.option.collectonly:
-        session.config.stash[SOAK] = subprocess.Popen(
-            [sys.executable, "-m", "tests.stress.soak", SOAK_HOURS, "1"],
-            cwd=session.config.rootpath,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the soak, and all that it has started, if nobody has waited for it."""
-    soak = config.stash.get(SOAK, None)
-    if soak is not None:
-        with suppress(ProcessLookupError):
-            os.killpg(soak.pid, signal.SIGKILL)
-        soak.wait()
-        if soak.stdout is not None:
-            soak.stdout.close()
+    """Files that take long first, so that the processes which share the tests end together."""
+    items.sort(key=lambda item: item.path.parent.name != "stress")
+    items.sort(key=lambda item: item.path.name != "test_soak.py")
 
 
 @pytest.fixture
 def bare_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records weigh their bytes and no more, so that bounds can be as small as the records of a test."""
     monkeypatch.setattr(wire, "RECORD_BYTES", 0)
-
-
-@pytest.fixture
-def soak(pytestconfig: pytest.Config) -> subprocess.Popen[str]:
-    """The soak, which runs since the tests were collected."""
-    return pytestconfig.stash[SOAK]
-
-
-def _of_soak(item: pytest.Item) -> bool:
-    return item.path.name == "test_soak.py"
 
 
 @pytest.fixture(scope="session", autouse=True)

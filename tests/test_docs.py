@@ -22,7 +22,8 @@ from ces.hub.settings import HubSettings
 from ces.ops.clock import utc_now
 from ces.repeater import api as repeater
 from ces.repeater.settings import RepeaterSettings
-from tests.hub.test_hub import Floor
+from ces.tap import reference
+from tests.support.hubs import Floor
 from tests.support.repeaters import Bench
 
 ROOT = Path(__file__).parent.parent
@@ -47,8 +48,23 @@ def test_the_operators_page_names_every_option(role: str, settings: type[Setting
     assert {declared.name for declared in settings.options()} <= named
 
 
+@pytest.mark.parametrize(("role", "settings"), ROLES)
+def test_the_operators_table_of_limits_has_the_declared_defaults(role: str, settings: type[Settings]) -> None:
+    rows = re.findall(r"^\| (`--[^|]+) \| ([^|]+) \|", OPERATIONS.partition("## Limits")[2], re.MULTILINE)
+    shown = {name: told for names, told in rows for name in re.findall("`--([a-z-]+)`", names)}
+    for declared in settings.options():
+        if declared.name in shown:
+            told = re.sub(r"(\d) ([KM]iB|s)\b", r"\1\2", shown[declared.name])
+            for default in declared.shown_default.removesuffix("0B").split():
+                assert re.search(rf"(?<!\w){default}(?!\w)", told), declared.name
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == reference.page(), "run `make docs`"
+
+
 def test_the_operators_page_names_every_metric_and_no_other(tmp_path: Path) -> None:
-    bench = Bench(spool_dir=str(tmp_path))
+    bench = Bench(spool=str(tmp_path))
     bench.repeater.start()
     shown = hub.counters(Floor().hub) | repeater.counters(bench.repeater)
     bench.stop()

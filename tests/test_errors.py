@@ -12,7 +12,7 @@ import ces
 from ces.event import EventError
 from ces.link.listen import CannotServe
 from ces.messenger import TimedOut, Unconfirmed
-from ces.session.session import OutOfStep
+from ces.session.queue import OutOfStep
 
 
 def exceptions() -> Iterator[type[BaseException]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import graphlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,52 @@ def imports(path: Path, inside_functions: bool = True) -> Iterator[str]:
 def part(path: Path) -> str:
     """The package or module of `ces` that a file belongs to."""
     return path.relative_to(CES).with_suffix("").parts[0]
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of the module in a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle(modules: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one twice; empty when there are none.
+
+    :param modules: the names that each module imports.
+    """
+    needs: dict[str, set[str]] = {}
+    for module, names in modules.items():
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        needs[module] = found & modules.keys() - {module}
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle({module_name(path): set(imports(path)) for path in MODULES}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import ces.a",
+        "from ces import a",
+        "from ces.a import name",
+        "if TYPE_CHECKING:\n    from ces.a import name",
+        "def function():\n    from ces.a import name",
+    ],
+)
+def test_a_circle_is_found_wherever_it_is_imported(tmp_path: Path, text: str) -> None:
+    (tmp_path / "b.py").write_text(text)
+    names = set(imports(tmp_path / "b.py"))
+    assert circle({"ces": set(), "ces.a": {"ces.b.name"}, "ces.b": names}) in (
+        ["ces.a", "ces.b", "ces.a"],
+        ["ces.b", "ces.a", "ces.b"],
+    )
+    assert circle({"ces": set(), "ces.a": {"ces"}, "ces.b": names}) == []
 
 
 def test_every_part_has_a_floor() -> None:

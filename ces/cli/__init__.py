@@ -1,16 +1,16 @@
-"""The `ces` command: a demonstration of the whole system, and the small tools that one wants at a hub.
+"""The `ces` command: a demonstration of the whole system, and small tools for use with a hub.
 
-    main.py        the command line; decides what runs
+    main.py        parses the command line and chooses the command
     running.py     runs one command on the reactor, until it is done or asked to stop
-    commands.py    watch, send, simulate
-    demo.py        demo: hubs, a repeater and a building
-    follower.py    what demo's processes run: twistd that ends when its parent does
-    process.py     the parent's end of such a process
-    simulation.py  a building on the air: a messenger per room
-    building.py    what the building's devices say, and when (pure)
-    ledger.py      which of the events that were sent have arrived (pure)
-    line.py        an event as a line for people (pure)
-    screen.py      the terminal
+    commands.py    the commands watch, send and simulate
+    demo.py        the command demo: two hubs, a repeater and a simulated building
+    follower.py    the program of demo's child processes: twistd that ends when its parent ends
+    process.py     starts and stops such a child process
+    simulation.py  sends a building's events, with one messenger per room
+    building.py    generates the events of a building's devices (pure)
+    ledger.py      counts which of the sent events have arrived (pure)
+    line.py        formats an event as a line of text (pure)
+    screen.py      writes to the terminal
 
-Nothing else in the package imports this floor, and nothing here imports the reactor before a command runs.
+No other floor imports this one. Nothing here imports the reactor before a command runs.
 """

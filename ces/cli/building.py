@@ -1,13 +1,13 @@
-"""A simulated building: rooms whose devices report as those in the field do.
+"""A simulated building: rooms whose devices report like those in the field.
 
-Owns what the devices are, what state they are in, and when they report. Does not know links, hubs or the
-clock: the caller says what time it is and gets the events that are due. The same seed and the same steps give
-the same events.
+Owns the devices, their state, and the times of their reports. Does not know links, hubs or the clock: the
+caller passes the time and gets the events that are due. The same seed and the same steps give the same
+events.
 
-Each habit of a room (its heartbeat, its polls, the people who use it, its faults) is a generator of reports
-and pauses in seconds; a heap holds them by the time at which each goes on. With rate 1 a building of 20 rooms
-has about four events a second, and six while it starts; heartbeats come each minute as in the field, the
-people are somewhat busier than there.
+Each habit of a room (its heartbeat, its polls, its users, its faults) is a generator of reports and of pauses
+in seconds. A heap orders the habits by the time of their next step. At rate 1 a building of 20 rooms sends
+about four events a second, and six during its start. Heartbeats come every minute, as in the field. People
+are somewhat busier than there.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from ces.model.event import Device, Event, Room, Tag, rfc3339
 
 __all__ = ["Building"]
 
-_CATCH_UP: Final = (
-    5.0  # seconds; who has not been stepped for longer (a machine asleep) does not flood the hub
-)
+_CATCH_UP: Final = 5.0
+"""Longest delay that is made up for, in seconds. After a longer one (the machine slept) events are skipped,
+to avoid flooding the hub.
+"""
 _ROOMS_PER_FLOOR: Final = 10
 
 _DISPLAYS: Final = ("D1", "D2", "D3")
 _INPUTS: Final = ("HDMI1", "HDMI2", "VIA1", "PC1")
 _MICROPHONES: Final = ("MIC1", "MIC2")
-# What a room may have, and how many of a hundred rooms have it.
+# The equipment of a room: the percentage of rooms that have each device.
 _EQUIPMENT: Final = {
     "CP1": 100, "TP1": 100, "D1": 100, "D2": 60, "D3": 20, "HDMI1": 100, "HDMI2": 40, "VIA1": 80, "PC1": 50,
     "SW1": 50, "DSP1": 60, "MIC1": 60, "MIC2": 30, "SP1": 40,
@@ -51,7 +52,7 @@ _ABOUT: Final = (Tag.HARDWARE_INFO, Tag.DETAIL_STATE, Tag.STARTUP)
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What a device has to say; it becomes an event when it is its turn. The value None is its time stamp."""
+    """A report of a device, before it becomes an event. A `value` of None means the event's timestamp."""
 
     device: str
     key: str
@@ -66,9 +67,12 @@ _Habit: TypeAlias = Iterator[_Report | float]
 
 
 class Building:
-    """Rooms `NAME-1101`, `NAME-1102`... with 6 to 14 devices each.
+    """A building with the rooms `NAME-1101`, `NAME-1102`..., each with 6 to 14 devices.
 
-    rooms: how many, at least 1. rate: how busy, 1 is as described above; gestures of people keep their pace.
+    :param rooms: number of rooms, at least 1.
+    :param rate: factor for the frequency of events; 1 is as described above. It does not change the pace
+        within one gesture, such as moving a slider.
+    :raises ValueError: when `rooms` is below 1 or `rate` is not above 0.
     """
 
     def __init__(self, name: str = "ITB", rooms: int = 20, *, rng: random.Random, rate: float = 1.0) -> None:
@@ -82,10 +86,12 @@ class Building:
         self._turns: list[tuple[float, int, _Habit]] = []
 
     def step(self, now: datetime) -> list[Event]:
-        """What has been said since the last step, in order of time; `now` is aware and never goes back.
+        """The events since the last step, in order of time. The first step starts the building.
 
-        The first step starts the building. The sender of an event is its `generating_system`, a control
-        processor; its room may be blank, for some devices do not know theirs.
+        The sender of an event is its `generating_system`, a control processor. The room may be blank, because
+        some devices do not know theirs.
+
+        :param now: an aware time, never earlier than in the last step.
         """
         moment = now.timestamp()
         if not self._turns:
@@ -117,7 +123,7 @@ def _event(report: _Report, moment: datetime) -> Event:
 
 
 class _RoomLife:
-    """The devices of one room, the state they are in, and the room's habits."""
+    """The devices of one room, their state, and the room's habits."""
 
     def __init__(self, room: str, rng: random.Random, rate: float) -> None:
         self._rng = rng
@@ -136,7 +142,7 @@ class _RoomLife:
         self._battery = {microphone: rng.randrange(120, 600) for microphone in self._microphones}
 
     def habits(self) -> list[_Habit]:
-        """Each goes on for ever; the order is part of what a seed means."""
+        """The room's habits, each of which is endless. Their order affects what a seed produces."""
         return [
             self._startup(),
             self._heartbeats(),
@@ -150,11 +156,11 @@ class _RoomLife:
         ]
 
     def _every(self, seconds: float) -> float:
-        """A pause of about that long at rate 1: devices keep nearly even time."""
+        """A nearly regular pause, as devices make it; `seconds` is its length at rate 1."""
         return self._rng.uniform(0.9, 1.1) * seconds / self._rate
 
     def _about(self, seconds: float) -> float:
-        """A pause of that long on average at rate 1: people and faults come when they come."""
+        """An irregular pause, as between people or faults; `seconds` is its average at rate 1."""
         return self._rng.expovariate(self._rate / seconds)
 
     def _start_of(self, seconds: float) -> float:
@@ -176,7 +182,7 @@ class _RoomLife:
             yield self._every(86_400)
 
     def _hardware(self, serial: str) -> dict[str, Any]:
-        """What a control processor says of itself; with its interfaces and devices up to 4 kB."""
+        """A control processor's report about itself, its interfaces and its devices: up to 4 kB."""
         mac = ":".join(serial[i : i + 2] for i in range(0, 10, 2))
         return {
             "host": {"hostname": self._processor, "serial": serial, "os": "linux", "kernel": "6.1.0"},

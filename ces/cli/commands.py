@@ -1,6 +1,6 @@
-"""The commands at a hub: watch its events, send one, simulate a building.
+"""The commands that use a hub: watch its events, send one, simulate a building.
 
-Owns what they do; the messenger owns the link, and its log tells the screen when there is none.
+The messenger owns the link. Its log tells the screen when there is no connection.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from ces.model.event import Event, EventError
 __all__ = ["send", "simulate", "watch"]
 
 _REPORT: Final = 10.0  # seconds between two lines of `simulate`
-_FLUSH: Final = 2.0  # seconds in which a last event may still leave
+_FLUSH: Final = 2.0  # grace period for sending the last events, in seconds
 
 
 async def watch(
     reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, rooms: Sequence[str], as_json: bool
 ) -> int:
-    """Show the events of the rooms until asked to stop; with `as_json` each as it came, one a line."""
+    """Show the events of `rooms` until asked to stop.
+
+    :param as_json: print each event's JSON unchanged, one event a line.
+    :return: the exit status.
+    """
     messenger = Messenger(hub, rooms=rooms, reactor=reactor)
     screen.reader_left = stopping.request
 
@@ -55,7 +59,11 @@ async def watch(
 async def send(
     reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, event: Event, timeout: float
 ) -> int:
-    """Hand one event to the hub; 1 when that has not succeeded within `timeout` seconds."""
+    """Send one event to the hub.
+
+    :param timeout: in seconds, for connecting and sending together.
+    :return: the exit status: 1 when the event was not sent in time.
+    """
     try:
         await stopping.cancels(send_once(hub, event, event.room, reactor=reactor, timeout=timeout))
     except CancelledError:
@@ -72,7 +80,7 @@ async def send(
 async def simulate(
     reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, name: str, rooms: int, rate: float
 ) -> int:
-    """Put a building on the air until asked to stop."""
+    """Send the events of a simulated building until asked to stop. Returns the exit status."""
     building = Building(name, rooms, rng=random.Random(), rate=rate)
     messengers = {room: Messenger(hub, reactor=reactor) for room in building.rooms}
     simulation = Simulation(building, messengers, reactor)

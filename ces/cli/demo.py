@@ -1,10 +1,10 @@
-"""`ces demo`: the whole system on one machine.
+"""`ces demo`: runs the whole system on one machine.
 
-Two interconnected hubs and a repeater as processes of their own; in this process a building of 20 rooms,
-half of them on each hub, and a messenger on hub 2 that watches every room. Each event that a room sends is
-accounted for.
+Two interconnected hubs and a repeater run as child processes. This process simulates a building of 20 rooms,
+half of them on each hub, and runs a messenger on hub 2 that watches every room. It counts which of the sent
+events arrive.
 
-Owns the order in which all that starts and ends, and what is said about it.
+Owns the order in which the parts start and end, and the texts that describe them.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ __all__ = ["Demo", "demo"]
 _HUB_1, _HUB_2, _REPEATER = "hub 1", "hub 2", "repeater"
 _PORTS: Final = {_HUB_1: 7100, _HUB_2: 7200, _REPEATER: 7101}
 _ROOMS: Final = 20
-_START: Final = 30.0  # seconds in which everything must be up
+_START: Final = 30.0  # timeout for the start of all parts, in seconds
 _POLL: Final = 0.1
 _SUMMARY: Final = 10.0  # seconds between two summary lines
-_LAST: Final = 2.0  # seconds in which the last events may still arrive
+_LAST: Final = 2.0  # grace period for the last events, in seconds
 _PROBE: Final = Event(key="demo-probe", generating_system="ces-demo").to_json()
 
 
 class DemoFailed(ces.Error):
-    """The demonstration cannot go on; the text is a sentence for the user."""
+    """The demonstration cannot continue. The text is a sentence for the user."""
 
 
 async def demo(
@@ -58,10 +58,11 @@ async def demo(
     command: str,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
-    """Run the demonstration until asked to stop, or for so many seconds.
+    """Run the demonstration.
 
-    command: how the user calls `ces`, for what there is to try. Returns 1 when something would not start or
-    died.
+    :param seconds: how long it runs; None means until asked to stop.
+    :param command: how the user calls `ces`, for the examples that are shown.
+    :return: the exit status: 1 when a part did not start, or ended by itself.
     """
     folder = Path(tempfile.mkdtemp(prefix="ces-demo-"))
     running = Demo(reactor, stopping, screen, folder, command)
@@ -83,7 +84,7 @@ async def demo(
 
 
 class Demo:
-    """One demonstration: `start`, `show`, and in any case `end`."""
+    """One demonstration. Call `start` and `show`, and in any case `end`."""
 
     def __init__(
         self, reactor: Reactor, stopping: Stopping, screen: Screen, folder: Path, command: str
@@ -104,7 +105,10 @@ class Demo:
         """Why the demonstration stopped by itself."""
 
     async def start(self, environ: Mapping[str, str]) -> None:
-        """Start the processes and wait until an event gets from one hub to the other; raises DemoFailed."""
+        """Start the processes and wait until an event gets from one hub to the other.
+
+        :raises DemoFailed: when that takes longer than 30 s.
+        """
         self._choose_ports()
         self._screen.line("Starting two hubs and a repeater...")
         environment = child_environment(environ)
@@ -118,7 +122,10 @@ class Demo:
         await self._linked(deadline)
 
     async def show(self, seconds: float | None) -> None:
-        """Put the building on the air and show what arrives, until asked to stop or for so many seconds."""
+        """Start the building and show the events that arrive.
+
+        :param seconds: how long; None means until asked to stop.
+        """
         if self._stopping.requested:
             return
         self._describe()
@@ -139,7 +146,7 @@ class Demo:
             end.cancel()
 
     async def end(self) -> None:
-        """Let the last events arrive, say the result, and stop everything that was started."""
+        """Wait for the last events, show the result, and stop everything that was started."""
         if self._simulation is not None:
             await self._simulation.pause(_LAST)
             for _ in range(int(_LAST / _POLL)):
@@ -176,7 +183,7 @@ class Demo:
 
     def _died(self, role: Role) -> None:
         if self._stopping.requested:
-            return  # Ctrl-C reaches a process too that has not left our process group yet
+            return  # Ctrl-C also ends a child that has not left our process group yet
         words = role.last_words()
         said = f"; its log ends with: {words}" if words else ", and its log is empty"
         self.failure = f"{role.name} ended by itself ({role.status}){said}"
@@ -190,7 +197,7 @@ class Demo:
                 response = await agent.request(b"GET", url).addTimeout(2, self._reactor)
                 await readBody(response)
             except Exception:
-                # Whatever the reason is: it is not up yet, and the deadline says when it should be.
+                # Any error means that the role is not up yet. The deadline ends the attempts.
                 healthy = False
             else:
                 healthy = response.code == 200
@@ -201,7 +208,7 @@ class Demo:
             await self._stopping.within(_POLL)
 
     async def _linked(self, deadline: float) -> None:
-        """Wait until what enters at hub 1 arrives at the watcher on hub 2: only then every event counts."""
+        """Wait until an event sent to hub 1 arrives at hub 2. Earlier events would count as missing."""
         self._watcher = Messenger(self._url(_HUB_2), rooms=["*"], reactor=self._reactor)
         self._watcher.on_record(self._arrived)
         self._watcher.connect()
@@ -270,10 +277,10 @@ class Demo:
 
 
 def free_port(preferred: int) -> int:
-    """The preferred TCP port of 127.0.0.1 if it is free, else another one that is."""
+    """The preferred TCP port on 127.0.0.1 if it is free, otherwise any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe:
-            # As Twisted's listeners do, so that a port that has just been closed counts as free.
+            # Twisted's listeners set it too. A port that was just closed then counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))

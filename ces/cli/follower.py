@@ -1,8 +1,8 @@
-"""`python -m ces.cli.follower ARGUMENTS`: twistd that ends when its parent does.
+"""`python -m ces.cli.follower ARGUMENTS`: runs twistd and ends it when the parent process ends.
 
-Its standard input is a pipe from the parent that nobody writes to: when it ends, the parent is gone,
-however that came about, and the process terminates itself as SIGTERM would. It leaves the parent's process
-group, so that Ctrl-C reaches the parent alone, which then ends its children in order.
+Standard input is a pipe from the parent, which never writes to it. The end of the pipe means that the parent
+is gone; this process then sends itself SIGTERM. It leaves the parent's process group, so that Ctrl-C reaches
+only the parent, which ends its children in order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def follow(descriptor: int = 0) -> None:
 
 
 def main() -> None:
-    """Run twistd with this process's arguments, following the parent."""
+    """Run twistd with this process's arguments."""
     os.setpgid(0, 0)
     threading.Thread(target=follow, daemon=True).start()
     from twisted.scripts.twistd import run

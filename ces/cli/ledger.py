@@ -1,7 +1,6 @@
-"""Which of the events that were sent have arrived.
+"""Counts which of the sent events have arrived.
 
-Owns the count; does not know how events travel, and is told the time. An event is known by its bytes, which
-hubs do not change.
+Does not know how events travel, and has no clock. Events are compared as bytes, which hubs do not change.
 """
 
 from __future__ import annotations
@@ -12,35 +11,35 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """Counts what was sent, what was seen, what was seen twice, and what is missing.
+    """Counts the events that were sent, seen, seen twice, or are missing.
 
-    patience: seconds after which an event that was not seen counts as missing (it may still arrive).
-    bound: how many events may be outstanding, and how many that were seen are remembered to notice a second
-    coming. Beyond it the oldest are given up: outstanding ones stay missing for good.
+    :param timeout: seconds after which an unseen event counts as missing. It may still arrive.
+    :param bound: limit of outstanding events, and of seen events that are remembered to detect duplicates.
+        Above it the oldest are forgotten; a forgotten outstanding event stays missing.
     """
 
-    def __init__(self, *, patience: float = 3.0, bound: int = 100_000) -> None:
-        self._patience = patience
+    def __init__(self, *, timeout: float = 3.0, bound: int = 100_000) -> None:
+        self._timeout = timeout
         self._bound = bound
         self._outstanding: OrderedDict[bytes, deque[float]] = OrderedDict()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._given_up = 0
+        self._forgotten = 0
         self.sent_count = 0
         self.seen_count = 0
-        """Events of ours that have arrived, each counted once for each time it was sent."""
+        """Events of ours that have arrived, counted once for each time that they were sent."""
         self.twice_count = 0
         self.foreign_count = 0
-        """Events that arrived and were sent by somebody else."""
+        """Events that arrived although we did not send them."""
 
     def sent(self, event: bytes, now: float) -> None:
-        """An event is on its way."""
+        """Record that an event was sent."""
         self.sent_count += 1
         self._outstanding.setdefault(event, deque(maxlen=self._bound)).append(now)
         if len(self._outstanding) > self._bound:
-            self._given_up += len(self._outstanding.popitem(last=False)[1])
+            self._forgotten += len(self._outstanding.popitem(last=False)[1])
 
     def seen(self, event: bytes) -> None:
-        """An event has arrived."""
+        """Record that an event has arrived."""
         times = self._outstanding.get(event)
         if times is None:
             if event in self._seen:
@@ -57,16 +56,16 @@ class Ledger:
             self._seen.popitem(last=False)
 
     def missing(self, now: float) -> int:
-        """How many were sent longer than `patience` ago and have not been seen."""
-        late = self._given_up
+        """The number of events that were sent longer than the timeout ago and have not been seen."""
+        late = self._forgotten
         for times in self._outstanding.values():
-            waiting = sum(sent <= now - self._patience for sent in times)
+            waiting = sum(sent <= now - self._timeout for sent in times)
             if not waiting:
-                break  # they are in order of their first sending
+                break  # entries are in order of their first sending, so the rest is newer
             late += waiting
         return late
 
     @property
     def outstanding(self) -> int:
-        """How many have not been seen, however short ago they were sent."""
+        """The number of events that have not been seen, recent ones included."""
         return self.sent_count - self.seen_count

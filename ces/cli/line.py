@@ -1,7 +1,7 @@
-"""One event as one line for people.
+"""Formats one event as one line of text.
 
-Owns columns, colours and what of an event may reach a terminal: control characters from the wire never do.
-Does not know the terminal; the caller says its width, the time zone, and whether colours are wanted.
+Owns columns and colours, and keeps control characters from the wire away from the terminal. Does not know the
+terminal: the caller passes its width, the time zone, and whether to use colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["event_line", "printable"]
 RESET: Final = "\x1b[0m"
 BOLD, DIM, RED, GREEN, YELLOW, MAGENTA, CYAN = (f"\x1b[{code}m" for code in (1, 2, 31, 32, 33, 35, 36))
 
-# The first tag that an event has decides its colour; what is urgent comes first.
+# An event gets the colour of the first of these tags that it has. Urgent tags come first.
 _COLOURS: Final = (
     (Tag.ALERT, MAGENTA),
     (Tag.ERROR, RED),
@@ -25,15 +25,17 @@ _COLOURS: Final = (
     (Tag.METRICS, DIM),
     (Tag.HARDWARE_INFO, CYAN),
 )
-_ROOM, _DEVICE, _KEY, _VALUE = 10, 6, 18, 24  # columns that most rooms, devices, keys and values fit into
+_ROOM, _DEVICE, _KEY, _VALUE = 10, 6, 18, 24  # column widths that fit most texts
 _LONGEST_VALUE: Final = 40
 
 
 def event_line(event: Event, room: str, *, zone: tzinfo | None, width: int, colour: bool = False) -> str:
     """Time of day, room, device, key, value and tags, cut to `width` columns.
 
-    room: the one the event was tagged with on its way. zone: None means the machine's own. An event whose
-    time cannot be read shows none; a room that is blank shows as "-".
+    A blank room, a blank device and an unreadable time are shown as "-".
+
+    :param room: the room that the event was routed by.
+    :param zone: the time zone to show; None means that of the machine.
     """
     device = event.target_device.device_id
     if room and device.startswith(f"{room}-"):
@@ -53,7 +55,7 @@ def event_line(event: Event, room: str, *, zone: tzinfo | None, width: int, colo
 
 
 def printable(text: str) -> str:
-    """The text with everything that could steer a terminal replaced by "?"."""
+    """The text with every unprintable character replaced by "?"."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -1,11 +1,11 @@
-"""The `ces` command line: reads arguments, then runs one command on the reactor.
+"""The `ces` command line: parses the arguments and runs one command on the reactor.
 
     ces demo      [--seconds N]
     ces watch     [--hub URL] [--json] [ROOM ...]
     ces send      [--hub URL] [--tag T ...] [--user U] [--timeout S] ROOM-or-DEVICE KEY VALUE
     ces simulate  [--hub URL] [--rooms N] [--building NAME] [--rate X]
 
-Exit status: 0 done, 1 it did not work (one sentence on standard error says why), 2 the arguments are wrong.
+Exit status: 0 for success, 1 for a failure (one sentence on standard error says why), 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -21,65 +21,72 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import ces
-from ces.model.address import AddressError, parse_address
+from ces.model.address import HUB_PORT, AddressError, parse_address
 from ces.model.event import Device, Event, Room, Tag, rfc3339
 from ces.model.wire import event_room_fault, room_fault
 
 __all__ = ["command_name", "event_of", "main", "parser"]
 
-_HUB_PORT = 7100
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `ces` with these arguments (default: the process's); returns the exit status."""
+    """Run `ces` and return the exit status.
+
+    :param argv: the arguments; the default is those of the process.
+    """
     arguments = parser(os.environ).parse_args(argv)
     try:
         return _run(arguments)
-    except KeyboardInterrupt:  # before the reactor took the signal over
+    except KeyboardInterrupt:  # Ctrl-C before the reactor handles the signal
         return 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage."""
+    """Reports an error in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"ces: {message}; see {self.prog} --help\n")
 
 
 def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The grammar of the command line; HUB_ADDRESS in the environment is the default hub."""
-    hub = environ.get("HUB_ADDRESS") or f"ws://localhost:{_HUB_PORT}"
+    """The parser of the command line. HUB_ADDRESS in `environ` is the default hub."""
+    hub = environ.get("HUB_ADDRESS") or f"ws://localhost:{HUB_PORT}"
     top = _Parser(prog="ces", description="The Central Event System at the command line.")
     top.add_argument("--version", action="version", version=f"ces {ces.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    demo = commands.add_parser("demo", help="two hubs, a repeater and a simulated building on this machine")
-    demo.add_argument("--seconds", type=_positive, metavar="N", help="stop after so long")
+    demo = commands.add_parser("demo", help="run two hubs, a repeater and a simulated building")
+    demo.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds")
 
     watch = commands.add_parser("watch", help="show the events of rooms")
     _add_hub(watch, hub)
-    watch.add_argument("--json", action="store_true", help="each event as it came, one a line")
+    watch.add_argument("--json", action="store_true", help="print each event's JSON, one event a line")
     watch.add_argument("rooms", nargs="*", type=_subscribed, metavar="ROOM", help="default: every room")
 
     send = commands.add_parser("send", help="send one event")
     _add_hub(send, hub)
     send.add_argument("--tag", action="append", default=[], dest="tags", metavar="T", help="may be repeated")
-    send.add_argument("--user", default="", metavar="U", help="who did it")
-    send.add_argument("--timeout", type=_positive, default=5.0, metavar="S", help="seconds (default: 5)")
+    send.add_argument("--user", default="", metavar="U", help="the user who caused the event")
+    send.add_argument("--timeout", type=_positive, default=5.0, metavar="S", help="in seconds (default: 5)")
     send.add_argument("about", type=_tagged, metavar="ROOM-or-DEVICE", help="such as ITB-1108 or ITB-1108-D1")
     send.add_argument("key", metavar="KEY", help="such as power")
     send.add_argument("value", metavar="VALUE", help="such as on")
 
-    simulate = commands.add_parser("simulate", help="a building whose devices send events")
+    simulate = commands.add_parser("simulate", help="simulate a building whose devices send events")
     _add_hub(simulate, hub)
-    simulate.add_argument("--rooms", type=_count, default=20, metavar="N", help="how many (default: 20)")
-    simulate.add_argument("--building", type=_tagged, default="ITB", metavar="NAME", help="default: ITB")
-    simulate.add_argument("--rate", type=_positive, default=1.0, metavar="X", help="how busy (default: 1)")
+    simulate.add_argument(
+        "--rooms", type=_count, default=20, metavar="N", help="number of rooms (default: 20)"
+    )
+    simulate.add_argument(
+        "--building", type=_tagged, default="ITB", metavar="NAME", help="its name (default: ITB)"
+    )
+    simulate.add_argument(
+        "--rate", type=_positive, default=1.0, metavar="X", help="factor for the event rate (default: 1)"
+    )
     return top
 
 
 def event_of(arguments: argparse.Namespace, now: datetime, sender: str) -> Event:
-    """The event that `ces send` was asked for; an id of three parts is a device's, with its room."""
+    """The event that the arguments of `ces send` describe. An id of three parts names a device in a room."""
     is_device = arguments.about.count("-") >= 2
     return Event(
         generating_system=sender,
@@ -94,7 +101,7 @@ def event_of(arguments: argparse.Namespace, now: datetime, sender: str) -> Event
 
 
 def command_name(argv0: str, here: Path) -> str:
-    """How the user can call `ces` again from the directory `here`, given how it was called."""
+    """How the user can call `ces` from the directory `here`, given how this process was called (`argv0`)."""
     called = Path(argv0)
     if called.name != "ces":
         return "python -m ces.cli.main"
@@ -103,7 +110,7 @@ def command_name(argv0: str, here: Path) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Imported here so that --help and wrong arguments are answered at once.
+    # Imported here because it is slow: --help and wrong arguments need none of it.
     import socket
 
     from twisted.logger import LogLevel, globalLogBeginner
@@ -113,10 +120,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from ces.cli.running import Command, run
     from ces.cli.screen import Screen
 
-    # One messenger's warnings are worth reading; the other commands say themselves what becomes of theirs.
+    # `watch` shows its messenger's warnings. The other commands report the state of their messengers
+    # themselves.
     least = LogLevel.warn if arguments.command == "watch" else LogLevel.error
     screen = Screen(sys.stdout, sys.stderr, environ=os.environ, least=least)
-    observers: Any = [screen.log]  # any callable observes; Twisted's annotation asks for the interface
+    observers: Any = [screen.log]  # any callable works, but Twisted's annotation requires the interface
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
     command: Command
     if arguments.command == "demo":
@@ -150,13 +158,13 @@ def _add_hub(command: argparse.ArgumentParser, default: str) -> None:
         type=_hub,
         default=default,
         metavar="URL",
-        help="host, host:port or a ws/wss URL (default: $HUB_ADDRESS, else ws://localhost:7100)",
+        help=f"host, host:port or a ws/wss URL (default: $HUB_ADDRESS, else ws://localhost:{HUB_PORT})",
     )
 
 
 def _hub(text: str) -> str:
     try:
-        return parse_address(text, _HUB_PORT).url()
+        return parse_address(text, HUB_PORT).url()
     except AddressError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -180,7 +188,7 @@ def _count(text: str) -> int:
 
 
 def _room(text: str, fault: Callable[[bytes], str | None]) -> str:
-    # Arguments that are not UTF-8 hold lone surrogates.
+    # In arguments that are not UTF-8, Python puts lone surrogates.
     said = fault(text.encode("utf-8", "surrogateescape"))
     if said is not None:
         raise argparse.ArgumentTypeError(said)

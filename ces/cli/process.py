@@ -1,6 +1,6 @@
-"""The parent's end of one twistd process.
+"""Starts and stops one twistd child process.
 
-Owns the process, its log file, and what became of it; does not know what it serves.
+Owns the process, its log file and its exit status. Does not know what the process serves.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ces.cli.running import Reactor
 
 __all__ = ["Role", "child_environment"]
 
-_PATIENCE: Final = 10.0  # seconds between SIGTERM and SIGKILL; a hub may drain for 7
-_TAIL: Final = 2000  # bytes of the log that may explain an end
-# The parent's settings are not for its children: the demonstration brings its own.
+_GRACE: Final = 10.0  # seconds between SIGTERM and SIGKILL; a hub may drain for 7
+_TAIL: Final = 2000  # bytes at the end of the log, searched for the reason of an exit
+# Settings of the user, which must not reach the children: the demonstration has its own.
 _SETTINGS: Final = ("ROOM_SYSTEM", "SYSTEM_ID", "HUB_ADDRESS", "CENTRAL_REPEATER_ADDRESSES")
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings of hubs and repeaters, and in which this very package is found."""
+    """The environment without settings of hubs and repeaters, and with this package on PYTHONPATH."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -44,9 +44,10 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 class Role(ProcessProtocol):
     """One role (a hub, a repeater) in its own process.
 
-    name: what people call it. arguments: twistd's, from the role's plugin name on. folder: where it runs and
-    keeps its log and its pidfile, named after it. ended: called when it has ended without having been
-    stopped.
+    :param name: its name in messages. The log and the pidfile are named after it.
+    :param arguments: those of twistd, from the role's plugin name on.
+    :param folder: its working directory, for the log and the pidfile too.
+    :param ended: called when the process has ended without `stop`.
     """
 
     def __init__(self, name: str, arguments: list[str], folder: Path, ended: Callable[[Role], None]) -> None:
@@ -60,7 +61,7 @@ class Role(ProcessProtocol):
         self._gone: list[Deferred[None]] = []
         self._stopping = False
         self.status = ""
-        """How the process ended, in words; empty while it runs."""
+        """How the process ended, as a text; empty while it runs."""
 
     def start(self, reactor: Reactor, environment: Mapping[str, str]) -> None:
         """Start the process."""
@@ -69,14 +70,14 @@ class Role(ProcessProtocol):
         reactor.spawnProcess(self, sys.executable, command, env=environment, path=str(self._folder))
 
     def stop(self) -> Deferred[None]:
-        """End the process, by force when it takes longer than 5 s; fires when it is gone."""
+        """Send SIGTERM, and SIGKILL after a grace period of 10 s. Fires when the process has ended."""
         self._stopping = True
         if self.transport is None or self.status:
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._gone.append(gone)
         self._signal(signal.SIGTERM)
-        force = self._reactor.callLater(_PATIENCE, self._signal, signal.SIGKILL)
+        force = self._reactor.callLater(_GRACE, self._signal, signal.SIGKILL)
 
         def over(_: None) -> None:
             if force.active():
@@ -85,7 +86,7 @@ class Role(ProcessProtocol):
         return gone.addCallback(over)
 
     def last_words(self) -> str:
-        """What the process said last, on its standard streams or in its log; may be empty."""
+        """The last lines of the process's standard streams, or of its log. May be empty."""
         text = self._said
         if not text.strip() and self.log.exists():
             text = self.log.read_bytes()[-_TAIL:]
@@ -94,7 +95,7 @@ class Role(ProcessProtocol):
 
     def _signal(self, number: int) -> None:
         process: Any = self.transport
-        with suppress(ProcessExitedAlready):  # then processEnded is on its way
+        with suppress(ProcessExitedAlready):  # processEnded will follow
             process.signalProcess(number)
 
     # What Twisted calls

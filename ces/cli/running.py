@@ -1,7 +1,8 @@
 """Runs one command on the reactor until it is done or asked to stop.
 
-Owns the process's signals and the reactor's life; knows nothing of what a command does. The first SIGINT,
-SIGTERM or SIGHUP asks the command to stop, which it does in its own time; further ones change nothing.
+Owns the process's signals and the reactor's lifetime. Does not know what a command does. The first SIGINT,
+SIGTERM or SIGHUP asks the command to stop, and the command may take time to do so. Further signals change
+nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from twisted.python.failure import Failure
 __all__ = ["Command", "Reactor", "Stopping", "run"]
 
 Reactor: TypeAlias = Any
-"""The reactor: no one interface of Twisted's names time, TCP, processes and threads together."""
+"""The reactor. Twisted has no single interface for time, TCP, processes and threads."""
 
 _T = TypeVar("_T")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopping:
-    """Whether a command has been asked to stop: said once, awaited anywhere."""
+    """The request that a command stop. It is made once and can be awaited anywhere."""
 
     def __init__(self, clock: Reactor) -> None:
         self._clock = clock
@@ -31,13 +32,17 @@ class Stopping:
         self.requested = False
 
     def request(self) -> None:
-        """Ask the command to stop; asking again changes nothing."""
+        """Ask the command to stop. Further calls change nothing."""
         self.requested = True
         for waiting in tuple(self._waiting):
             waiting.callback(True)
 
     def within(self, seconds: float | None) -> Deferred[bool]:
-        """Wait so long, or for ever (None), unless stopping is requested before; tells whether it is."""
+        """Wait for the request.
+
+        :param seconds: the timeout; None means no timeout.
+        :return: fires with whether stopping was requested.
+        """
         if self.requested:
             return succeed(True)
         waiting: Deferred[bool] = Deferred()
@@ -53,7 +58,7 @@ class Stopping:
         return waiting.addBoth(over)
 
     def cancels(self, waited_for: Deferred[_T]) -> Deferred[_T]:
-        """The same Deferred, which is cancelled when stopping is requested before it has fired."""
+        """Cancel `waited_for` if stopping is requested before it fires. Returns the same Deferred."""
         asked = self.within(None)
         asked.addCallbacks(lambda _: waited_for.cancel(), lambda failure: failure.trap(CancelledError))
 
@@ -65,13 +70,13 @@ class Stopping:
 
 
 class Command(Protocol):
-    """What runs: it returns the process's exit status, soon after stopping was requested."""
+    """A command. It returns the process's exit status, and must end soon after stopping is requested."""
 
     def __call__(self, reactor: Reactor, stopping: Stopping, /) -> Coroutine[Any, Any, int]: ...
 
 
 def run(command: Command) -> int:
-    """Run the command on the process's reactor; returns its exit status, or raises what it raised."""
+    """Run a command on the global reactor and return its exit status. Its exceptions are raised here."""
     from twisted.internet import reactor as the_reactor
 
     reactor: Reactor = the_reactor
@@ -79,7 +84,7 @@ def run(command: Command) -> int:
     ended: list[int | Failure] = []
 
     def request(*_: object) -> None:
-        # A signal may come in the middle of anything; the request is made between two turns.
+        # A signal can interrupt any code, so the request is made in the reactor's next turn.
         reactor.callFromThread(stopping.request)
 
     def begin() -> None:

@@ -1,7 +1,7 @@
-"""The terminal of a command: results on one stream, what there is to know on the other.
+"""The terminal of a command: results go to one stream, notes to another.
 
-Owns writing, colour and width; does not know what is written. When the reader of the results goes away
-(`ces watch | head`), it says so once and writes no more.
+Owns writing, colour and width. When the reader of the results closes its end (`ces watch | head`), the screen
+reports it once and writes no more results.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ __all__ = ["Screen"]
 class Screen:
     """Writes lines.
 
-    reader_left: called when the results can no longer be written. least: the level from which `log` shows
-    what it is told.
+    :param out: the stream for results.
+    :param notes: the stream for notes.
+    :param zone: the time zone of events; None means that of the machine.
+    :param reader_left: called when results can no longer be written.
+    :param least: the lowest level of log events that `log` shows.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Screen:
         self._has_reader = True
 
     def line(self, text: str = "") -> None:
-        """A result."""
+        """Write a result."""
         if not self._has_reader:
             return
         try:
@@ -55,30 +58,30 @@ class Screen:
             self._out.flush()
         except BrokenPipeError:
             self._has_reader = False
-            # What is still buffered must not fail once more when the interpreter flushes it at its end.
+            # The interpreter flushes the buffer at exit, which must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self.reader_left()
 
     def title(self, text: str) -> None:
-        """A result that stands out."""
+        """Write a result in bold."""
         self.line(f"{BOLD}{text}{RESET}" if self._colour else text)
 
     def aside(self, text: str) -> None:
-        """A result that stands back."""
+        """Write a result in a dim colour."""
         self.line(f"{DIM}{text}{RESET}" if self._colour else text)
 
     def event(self, event: Event, room: str) -> None:
-        """A result: an event."""
+        """Write an event as a result."""
         width = shutil.get_terminal_size((160, 24)).columns if self._out.isatty() else sys.maxsize
         self.line(event_line(event, room, zone=self._zone, width=width, colour=self._colour))
 
     def note(self, text: str) -> None:
-        """What there is to know beside the results: one sentence."""
+        """Write a note: one sentence that is not a result."""
         self._notes.write(f"ces: {printable(text)}\n")
         self._notes.flush()
 
     def log(self, event: LogEvent) -> None:
-        """A log observer (twisted.logger), one line each."""
+        """A log observer for twisted.logger. Writes each event as one note."""
         if event["log_level"] >= self._least:
             text = formatEvent(event)
             failure = event.get("log_failure")

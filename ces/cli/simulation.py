@@ -1,6 +1,6 @@
-"""A building on the air: a messenger for each room says what the room's devices have to say.
+"""Sends the events of a simulated building, with one messenger per room.
 
-Owns the messengers and the pace; does not know what is said (building.py) nor who listens.
+Owns the messengers and the pace. The events come from building.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _STEP: Final = 0.1  # seconds; a slider moves ten times a second
 class Simulation:
     """Sends a building's events, each through the messenger of the room that it comes from.
 
-    messengers: one for each of the building's rooms, not yet connected. sent: told of each event's JSON and
-    of the room that sends it, when it is handed to that room's messenger.
+    :param messengers: one for each of the building's rooms, not yet connected.
+    :param sent: callback for each event that is passed to a messenger; gets the event's JSON and the room.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Simulation:
         self._said = 0
 
     def summary(self) -> str:
-        """What has become of the events and of the links, in words."""
+        """The state of events and connections, as a text."""
         messengers = self._messengers.values()
         sent = sum(messenger.counters["sent"] for messenger in messengers)
         dropped = sum(messenger.counters["dropped"] for messenger in messengers)
@@ -60,13 +60,13 @@ class Simulation:
         )
 
     def start(self) -> None:
-        """Connect, and begin to send; what is sent before a link is up waits in its messenger's spool."""
+        """Connect and start sending. Until a link is up, events wait in its messenger's spool."""
         for messenger in self._messengers.values():
             messenger.connect()
         self._pace.start(_STEP)
 
     def pause(self, timeout: float) -> Deferred[list[tuple[bool, None]]]:
-        """Say no more; fires when everything has been handed to the links, or `timeout` seconds later."""
+        """Stop sending. Fires when all events have been written to the links, or after `timeout` seconds."""
         if self._pace.running:
             self._pace.stop()
         return self._each(lambda messenger: messenger.flush(timeout=timeout))

@@ -1,1 +1,12 @@
-"""Settings: each declared once, from which options, environment, TOML file and documentation follow."""
+"""Settings: each declared once, and passed down whole.
+
+::
+
+    values.py     a kind: how a value is written, its unit, its bounds (pure text to value)
+    settings.py   option(): one declaration; resolve(): one object from command line, environment and file
+    file.py       the TOML file, with the line of each value
+    link.py       LinkSettings: what every role has
+
+A role adds its own options (`ces.hub.settings`, `ces.repeater.settings`). `ces.tap.options` makes the command
+line from them and `ces.tap.reference` makes docs/settings.md.
+"""

@@ -1,6 +1,7 @@
-"""The configuration file: TOML 1.0 with the options' names as its keys, and where in it each of them stands.
+"""The configuration file: TOML 1.0 whose keys are the names of options.
 
-It knows which names there may be and gives values as texts; what they mean is for :mod:`ces.config.settings`.
+It reports each value as text, with the line it stands on. What a value means is decided in
+:mod:`ces.config.settings`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from ces.config.values import Kind, SettingError, did_you_mean
 class SettingsFile:
     """The content of one file.
 
-    :param text: the content; `name` names the file in errors.
-    :param known: the keys there may be.
-    :raises SettingError: when it is not TOML or holds another key.
+    :param text: the content.
+    :param name: what error texts call the file.
+    :param known: the keys that are allowed.
+    :raises SettingError: when the text is not TOML, or has a key that is not in `known`.
     """
 
     def __init__(self, text: str, name: str, known: Sequence[str]) -> None:
@@ -36,16 +38,17 @@ class SettingsFile:
                 raise SettingError(f"{self._place(key)}: no such setting{hint}")
 
     def find(self, key: str, kind: Kind[Any], many: bool) -> tuple[str, list[str]] | None:
-        """The place of a key and the texts of its values (of its one value unless `many`), None without it.
+        """The place of a key and the texts of its values; None when the key is not in the file.
 
-        :raises SettingError: when a value has a type that cannot stand for the kind.
+        :param many: whether a list gives several values.
+        :raises SettingError: when a value has a type that the kind does not accept.
         """
         if key not in self._values:
             return None
         place, value = self._place(key), self._values[key]
         texts = []
         for one in value if many and isinstance(value, list) else [value]:
-            # The exact type: in Python a bool is an int.
+            # Compare exact types: in Python a bool is an int.
             if type(one) is not str and type(one) not in kind.native:
                 raise SettingError(f"{place}: expected {kind.expected}, got {_describe(one)}")
             texts.append(str(one))

@@ -1,14 +1,14 @@
 """What a setting's value may be, and how it is written.
 
-Values are written alike on the command line, in the environment and in a file::
+A value is written in the same way on the command line, in the environment and in a file::
 
     seconds = number ["ms" | "s" | "m" | "h" | "d"]          30, 30s, 2m
     size    = number ["B" | unit]                            65536, 512k, 1MiB: powers of 1024
     unit    = "k" | "M" | "G" | "KiB" | "MiB" | "GiB"        in any case
     flag    = true | false | yes | no | 1 | 0 | on | off
 
-This module knows nothing of where a value was written: :mod:`ces.config.settings` puts the place in front of
-what is wrong with it.
+A :class:`Kind` reads and shows such values and knows their bounds. It does not know where a value was
+written: :mod:`ces.config.settings` puts the place in front of each error.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ _FALSE = ("false", "no", "0", "off")
 
 
 class SettingError(ces.Error):
-    """A setting that cannot be used; the text is one sentence: the place, what is wrong, what is expected."""
+    """A setting cannot be used. The text is one sentence: the place, what is wrong, what is expected."""
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What an option's values are.
+    """The values that an option takes.
 
-    ``parse`` reads a text and raises ValueError with what is wrong and what is expected; ``expected`` says
-    the latter alone. ``native`` are the TOML types besides text that may stand for a value. ``show`` writes a
-    value as ``--help`` shows it.
+    metavar: the placeholder for a value in ``--help``.
+    expected: what a value must be, for error texts.
+    parse: reads a text. Raises ValueError, which says what is wrong and what is expected.
+    native: the TOML types that are accepted beside a string.
+    show: writes a value as ``--help`` and the documentation show it.
+    least, most: the bounds, both allowed; None for a kind that has no order.
     """
 
     metavar: str
@@ -51,10 +54,19 @@ class Kind(Generic[T]):
     parse: Callable[[str], T]
     native: tuple[type, ...] = ()
     show: Callable[[T], str] = str
+    least: T | None = None
+    most: T | None = None
+
+    @property
+    def values(self) -> str:
+        """The values that are allowed, for the documentation: the bounds where there are any."""
+        if self.least is None or self.most is None:
+            return self.expected
+        return f"{self.show(self.least)} to {self.show(self.most)}"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """``"; did you mean X?"`` for the name nearest to a wrong one, or nothing when none is near."""
+    """``"; did you mean X?"`` for the name nearest to a wrong one; empty when no name is near."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -65,7 +77,7 @@ def show_seconds(value: float) -> str:
 
 
 def show_size(value: int) -> str:
-    """``1048576`` as ``1MiB``; what is no whole number of a unit, in bytes."""
+    """``1048576`` as ``1MiB``; in bytes when it is not a whole number of a unit."""
     for unit in ("GiB", "MiB", "KiB"):
         whole, rest = divmod(value, _SIZES[unit.lower()])
         if whole and not rest:
@@ -79,8 +91,10 @@ def _kind(
     read: Callable[[str], T | None],
     native: tuple[type, ...] = (),
     show: Callable[[T], str] = str,
+    least: T | None = None,
+    most: T | None = None,
 ) -> Kind[T]:
-    """A kind whose reader gives None for what it cannot read."""
+    """A kind whose reader returns None for a text that it cannot read."""
 
     def parse(text: str) -> T:
         value = read(text.strip())
@@ -88,11 +102,11 @@ def _kind(
             raise ValueError(f"expected {expected}, got {text!r}")
         return value
 
-    return Kind(metavar, expected, parse, native, show)
+    return Kind(metavar, expected, parse, native, show, least, most)
 
 
 def seconds(least: float, most: float = 86400) -> Kind[float]:
-    """A time in seconds within these bounds, both allowed."""
+    """A time in seconds, from `least` to `most`; by default up to a day."""
 
     def read(text: str) -> float | None:
         match = re.fullmatch(_NUMBER + "(ms|s|m|h|d|)", text)
@@ -100,11 +114,11 @@ def seconds(least: float, most: float = 86400) -> Kind[float]:
         return value if least <= value <= most else None
 
     expected = f"a time of {show_seconds(least)} to {show_seconds(most)} such as 30, 30s or 2m"
-    return _kind("SECONDS", expected, read, (int, float), show_seconds)
+    return _kind("SECONDS", expected, read, (int, float), show_seconds, least, most)
 
 
 def size(least: int, most: int = 2**40) -> Kind[int]:
-    """A number of bytes within these bounds, both allowed."""
+    """A number of bytes, from `least` to `most`."""
 
     def read(text: str) -> int | None:
         match = re.fullmatch(_NUMBER + "(b|[kmg](?:ib)?|)", text.lower())
@@ -112,17 +126,17 @@ def size(least: int, most: int = 2**40) -> Kind[int]:
         return int(value) if value.is_integer() and least <= value <= most else None
 
     expected = f"a size of {show_size(least)} to {show_size(most)} such as 65536, 512k or 1MiB"
-    return _kind("BYTES", expected, read, (int,), show_size)
+    return _kind("BYTES", expected, read, (int,), show_size, least, most)
 
 
 def integer(least: int, most: int) -> Kind[int]:
-    """A whole number within these bounds, both allowed."""
+    """A whole number, from `least` to `most`."""
 
     def read(text: str) -> int | None:
         value = int(text) if re.fullmatch("[0-9]{1,15}", text) else -1
         return value if least <= value <= most else None
 
-    return _kind("N", f"a whole number from {least} to {most}", read, (int,))
+    return _kind("N", f"a whole number from {least} to {most}", read, (int,), str, least, most)
 
 
 def _read_flag(text: str) -> bool | None:
@@ -133,30 +147,30 @@ flag: Kind[bool] = _kind("", "true or false", _read_flag, (bool,), lambda value:
 
 
 def any_value_is_true(text: str) -> bool:
-    """Read a flag that the fleet sets to all kinds of words: only ``false``, ``0`` and ``no`` are false."""
+    """Read a flag that the fleet sets to any word: only ``false``, ``0`` and ``no`` mean false."""
     return text.strip().lower() not in ("false", "0", "no")
 
 
 def word(metavar: str, most: int = 128) -> Kind[str]:
-    """Printable ASCII characters without spaces, at least one and at most this many."""
+    """One to `most` printable ASCII characters without spaces."""
     pattern = re.compile(rf"[!-~]{{1,{most}}}")
     expected = f"1 to {most} printable ASCII characters without spaces"
     return _kind(metavar, expected, lambda text: text if pattern.fullmatch(text) else None)
 
 
 def plain(metavar: str) -> Kind[str]:
-    """Any text but a blank one."""
+    """Any text that is not blank."""
     return _kind(metavar, "a text that is not blank", lambda text: text or None)
 
 
 def choice(metavar: str, names: Sequence[str]) -> Kind[str]:
-    """One of these names, in any case."""
+    """One of `names`, in upper or lower case."""
     expected = f"one of {', '.join(names)}"
     return _kind(metavar, expected, lambda text: text.lower() if text.lower() in names else None)
 
 
 def address(default_port: int, schemes: tuple[str, ...] = WEBSOCKET_SCHEMES) -> Kind[str]:
-    """An address as :func:`ces.model.address.parse_address` reads it; the value stays the text as written."""
+    """An address that :func:`ces.model.address.parse_address` can read. The value is the text as written."""
 
     def parse(text: str) -> str:
         parse_address(text, default_port, schemes)

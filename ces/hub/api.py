@@ -22,10 +22,10 @@ from twisted.web.resource import IResource
 
 from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, IsItself, TooMany, Unreachable, hub_address
-from ces.link.server import LinkResource, ServingFactory, refusal
+from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
-from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
+from ces.model.posted import MalformedEvent, read_posted
 from ces.model.routing import KINDS, MESSENGER
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
@@ -35,7 +35,6 @@ from ces.ops.logging import LogLevels
 class HubApi:
     """The routes of one hub. `app.resource()` is what a Site serves.
 
-    :param depth: limit for the nesting of a posted event.
     :param now: the present time, which a posted event without a time stamp gets.
     """
 
@@ -45,14 +44,12 @@ class HubApi:
         interconnections: Interconnections,
         reactor: Any,
         levels: LogLevels,
-        depth: int = EVENT_DEPTH,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._hub = hub
-        self._depth = depth
         self._now = now
         self._interconnections = interconnections
-        self._factories = {kind: ServingFactory(hub.side, kind, reactor) for kind in KINDS}
+        self._factories = {kind: ServingFactory(hub, hub.side, kind, reactor) for kind in KINDS}
         self.app = Klein()
         # An address in a path may be a URL: its two slashes stay two.
         self.app.url_map.merge_slashes = False
@@ -115,9 +112,11 @@ class HubApi:
         return text(request, 200, "ok") if ended else text(request, 404, f"There is no link to {address!r}.")
 
     def _event(self, request: IRequest) -> bytes:
+        settings = self._hub.settings
         try:
-            limit = self._hub.side.limits.message
-            runs = read_posted(request.content.read(), limit, self._now(), self._depth)
+            runs = read_posted(
+                request.content.read(), settings.message_limit, settings.json_depth, self._now()
+            )
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._hub.route(runs, MESSENGER)
@@ -140,7 +139,7 @@ def counters(hub: Hub) -> dict[str, tuple[str, str, Any]]:
         "ces_hub_links": (
             "Live links, by kind.",
             "gauge",
-            {(("kind", kind),): sum(not link.detached for link in routes.links(kind)) for kind in KINDS},
+            {(("kind", kind),): sum(link.connected for link in routes.links(kind)) for kind in KINDS},
         ),
         **link_counters(side, "ces_hub"),
     }

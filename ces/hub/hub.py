@@ -1,12 +1,12 @@
-"""The hub: takes records from its links and puts them into the outboxes of those that want them.
+"""The hub: takes records from its links and puts them into the queues of the links that want them.
 
-Owns the routes, the live links and what is held for a repeater; does not know sockets, HTTP or who dialled
-whom. The way of an event::
+Owns the routes, the links and what is held for a repeater; does not know sockets, HTTP or who dialled whom.
+The way of an event::
 
-    link -> received(link, runs) -> routes.destinations(room, kind) -> put(run) into outboxes -> turn -> write
+    link -> received(link, runs) -> routes.destinations(room, kind) -> put(run) into queues -> turn -> write
 
-Two hubs keep one link (docs/protocol.md section 5): `admit` decides which, both ends by the same rule, so
-that they agree without a word.
+Two hubs share one link (docs/protocol.md section 5): `admit` decides which connection carries it, both ends
+by the same rule, so that they agree without a word.
 """
 
 from __future__ import annotations
@@ -18,107 +18,140 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits, Owner
-from ces.link.protocol import REPLACED, Link
+from ces.hub.settings import HubSettings
+from ces.link.link import Link, Owner, Refused
 from ces.link.shown import registrations, trouble
 from ces.link.side import Side
-from ces.model.control import Error, SubscriptionChange
+from ces.model.control import Error, Gap, SubscriptionChange
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
 from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
 from ces.model.withdrawn import withdraw
 from ces.session.held import Held
-from ces.session.outbox import Spare
+from ces.session.life import NOT_ALLOWED
 
 ANNOUNCED_ROOMS = 1000
-"""At most so many rooms in one subscription change to another hub: far below any message limit."""
+"""At most this many rooms go into one subscription change to another hub: far below any message limit."""
 
 ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
-"""At most so many changed rooms are told to other hubs in one turn of the reactor, lest it stall."""
+"""At most this many changed rooms are announced to other hubs in one turn of the reactor."""
 
 CHANGED_ROOMS = 100_000
-"""At most so many changed rooms are still to be told; what is beyond is told at once, whatever that takes."""
+"""Limit of changed rooms that wait to be announced. Any beyond are announced at once, whatever that costs."""
 
-NOT_ALLOWED = 4403
 
-SELF = "this hub and that one are the same: it would talk to itself"
+class MeetsItself(Refused):
+    """The hub at the other end is this hub."""
 
 
 class Hub(Owner):
     """One hub's routing, without its ports.
 
     :param node: identifies the running process.
-    :param in_room: do not pass events from repeaters on to hubs.
-    :param spare: which records outlive others when too much waits for a link.
-    :param room_limit: so many rooms one link may want.
-    :param subscription_limit: so many all links together may, each counted once for each link.
-    :param held: what waits while no repeater is connected.
     """
 
     def __init__(
-        self,
-        node: str,
-        clock: IReactorTime,
-        limits: LinkLimits | None = None,
-        in_room: bool = False,
-        held: Held | None = None,
-        log: Logger | None = None,
-        spare: Spare | None = None,
-        room_limit: int = 100_000,
-        subscription_limit: int = 1_000_000,
+        self, node: str, settings: HubSettings, clock: IReactorTime, log: Logger | None = None
     ) -> None:
         self.node = node
         self.log = log or Logger(namespace="ces.hub")
-        self.side = Side(self, limits or LinkLimits(), clock, self.log, spare)
-        self.routes: HubRoutes[Link] = HubRoutes(in_room)
-        self.held = Held(1024 * 1024, 30.0) if held is None else held
+        self.settings = settings
+        self.side: Side[Link] = Side(settings, clock, self.log)
+        self.routes: HubRoutes[Link] = HubRoutes(settings.in_room)
+        self.held = Held(settings.hold_bytes, settings.hold_time)
         self.received_records = {kind: 0 for kind in (HUB, MESSENGER, REPEATER)}
         self.unrouted = 0
         """Records that nobody wanted."""
         self.sent_records = 0
-        """Records taken from the outboxes of links that have gone; `sent` adds those of the living."""
-        self.hub_gone: Callable[[str], None] = lambda node: None
-        """Told the node of another hub when the link to it has gone."""
+        """Records taken from the queues of links that have left; `sent` adds those of the others."""
+        self.hub_detached: Callable[[Link], None] = lambda link: None
+        """Called when the link to another hub has lost its connection, or has left."""
         self._clock = clock
-        self._rooms = room_limit
-        self._subscriptions = subscription_limit
         self._expiry: IDelayedCall | None = None
         self._changed: dict[bytes, None] = {}
         self._whole: dict[Link, None] = {}
         """Hubs that get every room, asked for or not, since they want more than is remembered of them."""
         self._withdrawn: dict[Link, dict[bytes, None]] = {}
-        """Rooms that a hub was told are wanted no more; on a link that was cut it may not have heard it."""
+        """Rooms that a hub was told are wanted no more. Without a connection it may not have heard it."""
 
     # -- links come and go -----------------------------------------------------------------------------------
 
-    def admit(self, link: Link) -> str | None:
+    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
         """One link per pair of hubs, and none from a hub to itself."""
-        if link.kind != HUB:
+        if kind != HUB or not node:
             return None
-        if link.node == self.node:
-            return SELF
-        other = self.hub_link(link.node)
-        if other is None or other.detached or other.serving == link.serving:
-            return None
-        dialled_by = link.node if link.serving else self.node
-        if dialled_by == min(self.node, link.node):
-            return None
-        return f"the link that hub {min(self.node, link.node)} dialled stays"
+        if node == self.node:
+            raise MeetsItself("this hub and that one are the same: it would talk to itself")
+        link = self.hub_link(node)
+        if link is None or not link.connected or link.serving == serving:
+            return link
+        stays = min(self.node, node)
+        if stays == (node if serving else self.node):
+            return link
+        raise Refused(f"the link that hub {stays} dialled stays", link)
 
     def hub_link(self, node: str) -> Link | None:
-        """The link to the hub `node`, live or kept."""
-        return next((link for link in self.routes.links(HUB) if link.node == node), None) if node else None
+        """The link to the hub `node`, connected or not."""
+        return next((link for link in self.routes.links(HUB) if link.node == node), None)
 
     def joined(self, link: Link) -> None:
         """A link of any kind came."""
-        replaced = self.hub_link(link.node) if link.kind == HUB else None
         self.routes.join(link, link.kind, everything=link.kind == HUB and link.dialect == CES1)
         self.side.limited.info(
             f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
         )
-        if replaced is not None:
-            replaced.end(REPLACED, "a newer link to the same hub stays")
+        if link.kind == HUB and link.dialect == CES2:
+            # The other hub may remember rooms of an earlier process with this node id.
+            link.tell(SubscriptionChange([], False))
         self._announce_to(link)
         self._hand_out(link)
+
+    def detached(self, link: Link) -> None:
+        """The link has no connection. It stays in the routes; only a repeater gets nothing new meanwhile:
+        another one can have it.
+        """
+        self.routes.rest(link)
+        self.side.limited.info(
+            f"{link.kind} detached",
+            "{link} has no connection: {reason}",
+            link=link.name,
+            reason=link.ended,
+        )
+        if link.kind == HUB:
+            self.hub_detached(link)
+
+    def attached(self, link: Link, fresh: bool) -> None:
+        """The link has a connection again."""
+        self.routes.wake(link)
+        self.side.limited.info(f"{link.kind} attached", "{link} is back", link=link.name)
+        if link.kind == HUB and link.dialect == CES1:
+            self.routes.subscribe(link, [EVERY_ROOM])
+        withdrawn = self._withdrawn.get(link, {})
+        self._announce([link], [room for room in withdrawn if not self.routes.is_wanted(room)], create=False)
+        self._announce_to(link)
+        self._hand_out(link)
+
+    def left(self, link: Link, undelivered: list[Run]) -> None:
+        """A link left; what it did not get goes to another repeater, or is counted as lost."""
+        self._withdrawn.pop(link, None)
+        self._whole.pop(link, None)
+        self._change(self.routes.leave(link))
+        self.side.limited.info(
+            f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=link.ended
+        )
+        self.sent_records += link.queue.taken
+        if link.kind == REPEATER:
+            for run in undelivered:
+                self._to_repeater(run)
+        elif undelivered:
+            lost = sum(run.count for run in undelivered)
+            self.side.drop(link.name, lost, "it left before they were delivered")
+        if link.kind == HUB:
+            self.hub_detached(link)
+
+    def _announce_to(self, link: Link) -> None:
+        if link.kind == HUB and link.dialect == CES2 and link in self.routes:
+            self._withdrawn.setdefault(link, {})
+            self._announce([link], self.routes.wanted(), create=True)
 
     def _hand_out(self, link: Link) -> None:
         """Give a repeater that has come what is held for it."""
@@ -127,92 +160,17 @@ class Hub(Owner):
                 self._to_repeater(run)
             self._watch_held()
 
-    def keeps(self, link: Link) -> bool:
-        """Every link that was cut stays in the routes for as long as its session may be resumed. Only
-        repeaters get nothing new meanwhile: another can have it.
-        """
-        self.routes.rest(link)
-        self.side.limited.info(
-            f"{link.kind} cut",
-            "{link} was cut and is waited for: {reason}",
-            link=link.name,
-            reason=link.ended,
-        )
-        return True
-
-    def superseded(self, link: Link) -> bool:
-        """Two hubs keep one link: whether there is another one to the same hub."""
-        return link.kind == HUB and any(
-            other.node == link.node and other is not link and not other.detached
-            for other in self.routes.links(HUB)
-        )
-
-    def resumed(self, old: Link, new: Link, fresh: bool) -> None:
-        """A link that was cut is back."""
-        withdrawn = self._withdrawn.pop(old, {})
-        whole = old in self._whole
-        self._whole.pop(old, None)
-        if fresh:
-            self._change(self.routes.leave(old))
-            self.joined(new)
-            return
-        self.routes.replace(old, new)
-        self.side.limited.info(f"{new.kind} resumed", "{link} is back", link=new.name)
-        self._withdrawn[new] = withdrawn
-        if whole:
-            self._whole[new] = None
-        self._announce([new], [room for room in withdrawn if not self.routes.is_wanted(room)], create=False)
-        self._announce_to(new)
-        self._hand_out(new)
-
-    def _announce_to(self, link: Link) -> None:
-        if link.kind == HUB and link.dialect == CES2:
-            self._withdrawn.setdefault(link, {})
-            self._announce([link], self.routes.wanted(), create=True)
-
-    def left(self, link: Link, reason: str) -> None:
-        """A link went; what it could not send goes to whoever takes its place, or is counted as lost."""
-        self._withdrawn.pop(link, None)
-        self._whole.pop(link, None)
-        self._change(self.routes.leave(link))
-        self.side.limited.info(f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=reason)
-        self.sent_records += link.outbox.taken
-        link.outbox.taken = 0
-        runs = link.leftover()
-        heir = self.hub_link(link.node) if link.kind == HUB else None
-        if link.kind == REPEATER:
-            for run in runs:
-                self._to_repeater(run)
-        elif heir is not None:
-            for run in runs:
-                heir.put(run)
-            self.side.turn.add(heir)
-        else:
-            self._lose(link, runs, "it left before they were sent")
-        if link.kind == HUB and heir is None and link.node:
-            self.hub_gone(link.node)
-
-    def undelivered(self, link: Link, runs: list[Run]) -> None:
-        """Another repeater takes what one may not have got; for others it is lost."""
-        if link.kind == REPEATER:
-            for run in runs:
-                self._to_repeater(run)
-        else:
-            self._lose(link, runs, "it was cut while it closed")
-
-    def _lose(self, link: Link, runs: list[Run], why: str) -> None:
-        if runs:
-            self.side.drop(link, sum(run.count for run in runs), why)
-
     # -- what links want -------------------------------------------------------------------------------------
 
-    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
+    def told(self, link: Link, message: SubscriptionChange | Gap) -> None:
         """A messenger, or another hub in ces.2, changed what it wants."""
-        if link not in self.routes or link.kind == REPEATER:
+        if isinstance(message, Gap) or link not in self.routes or link.kind == REPEATER:
             return
-        rooms = [room.encode() for room in change.rooms]
-        if change.create:
-            self._change(self.routes.subscribe(link, self._within(link, rooms)))
+        rooms = [room.encode() for room in message.rooms]
+        if message.create:
+            within = self._within(link, rooms)
+            if link in self.routes:  # it may have ended with what it was told of a limit
+                self._change(self.routes.subscribe(link, within))
             return
         if not rooms:
             self._whole.pop(link, None)
@@ -227,7 +185,8 @@ class Hub(Owner):
         too much for it is not lost.
         """
         mine = self.routes.rooms(link)
-        one, every = self._rooms - len(mine), self._subscriptions - self.routes.wants
+        of_link, of_all = self.settings.room_limit, self.settings.subscription_limit
+        one, every = of_link - len(mine), of_all - self.routes.wants
         free = max(0, min(one, every))
         if len(rooms) <= free:
             return rooms
@@ -238,12 +197,12 @@ class Hub(Owner):
             if link in self._whole:
                 return []
             self._whole[link] = None
-            limit = f"{self._rooms} rooms" if one <= every else f"{self._subscriptions} rooms in all"
+            limit = f"{of_link} rooms" if one <= every else f"{of_all} rooms in all"
             self.side.refuse("rooms", f"more than {limit} for {link.name}: it gets every room")
             return [EVERY_ROOM]
-        limit = f"{self._rooms}, the most for one link"
+        limit = f"{of_link}, the limit of one link"
         if every < one:
-            limit = f"{self._subscriptions}, the most for all links together"
+            limit = f"{of_all}, the limit of all links together"
         reason = f"{len(new) - free} rooms beyond {limit}"
         self.side.refuse("rooms", f"{reason}, for {link.name}")
         if link.dialect == CES2:
@@ -280,7 +239,9 @@ class Hub(Owner):
             change = SubscriptionChange([room.decode() for room in part], create)
             for link in hubs:
                 link.tell(change)
-                withdrawn = self._withdrawn[link]
+                if link not in self.routes:  # it read so slowly that what it was told ended it
+                    continue
+                withdrawn = self._withdrawn.setdefault(link, {})
                 if not create:
                     withdraw(withdrawn, part)
                 elif withdrawn:
@@ -294,13 +255,13 @@ class Hub(Owner):
         self.route(runs, link.kind, link)
 
     def route(self, runs: list[Run], kind: str, source: Link | None = None) -> None:
-        """Put records that came from a link of `kind` into the outboxes of those that get them.
+        """Put records that came from a link of `kind` into the queues of those that get them.
 
         :param source: the link they came on, which gets none of them; None for what came by HTTP.
         """
         destinations = self.routes.destinations
         turn = self.side.turn
-        full = self.side.pressure.full
+        congested = self.side.pressure.congested
         records = 0
         for run in runs:
             records += run.count
@@ -313,14 +274,14 @@ class Hub(Owner):
                 self.unrouted += run.count
             if group.repeater:
                 self._to_repeater(run)
-            if full and source is not None:
-                self._press(source, group.among(full))
+            if congested and source is not None:
+                self._press(source, group.among(congested))
         self.received_records[kind] += records
         turn.took(runs)
 
-    def _press(self, source: Link, full: list[Link]) -> None:
-        if full:
-            self.side.pressure.fed(source, full)
+    def _press(self, source: Link, congested: list[Link]) -> None:
+        if congested:
+            self.side.pressure.fed(source, congested)
 
     def _to_repeater(self, run: Run) -> None:
         repeater = self.routes.next_repeater(_is_backlogged)
@@ -371,7 +332,7 @@ class Hub(Owner):
     def sent(self) -> int:
         """Records written to links since the start."""
         alive = sum(
-            link.outbox.taken for kind in (HUB, MESSENGER, REPEATER) for link in self.routes.links(kind)
+            link.queue.taken for kind in (HUB, MESSENGER, REPEATER) for link in self.routes.links(kind)
         )
         return self.sent_records + alive
 

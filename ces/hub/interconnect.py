@@ -1,8 +1,9 @@
 """The links that this hub dials to other hubs.
 
-Owns one `Interconnection` per address, each of which keeps one link up; does not know routes. An
-interconnection is *covered* while another link to the same hub lives, because then its own was refused or
-replaced (docs/protocol.md section 5): it does not dial, and dials again when that link has gone.
+Owns one `Interconnection` per address, each of which keeps a connection to the hub there; does not know
+routes. Two hubs share one link. An interconnection is *covered* while another connection carries that link,
+since its own was refused or replaced (docs/protocol.md section 5): it does not dial until that connection is
+gone.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 import ces
-from ces.hub.hub import SELF, Hub
+from ces.hub.hub import Hub, MeetsItself
 from ces.hub.settings import INTERCONNECTIONS
-from ces.link.protocol import NORMAL, REPLACED
+from ces.link.link import Link
 from ces.model.address import Address, parse_address
 from ces.model.routing import HUB
-from ces.uplink.reconnect import UP, Dialler
+from ces.session.life import NORMAL
+from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING
+from ces.uplink.uplink import Uplink
 
 PATH = "/connect/hub"
-COVERED, ITSELF = "covered", "itself"
+COVERED, ITSELF, CUT = "covered", "itself", "cut"
 
 
 class Unreachable(ces.Error):
@@ -44,7 +47,7 @@ class TooMany(ces.Error):
 
 
 class Interconnection:
-    """One address and the link to the hub there.
+    """One address and the uplink to the hub there.
 
     :param keep: whether to go on dialling when the first dial fails.
     """
@@ -52,29 +55,39 @@ class Interconnection:
     def __init__(self, hub: Hub, address: Address, reactor: object, keep: bool) -> None:
         self.address = address
         self.keep = keep
-        self.dialler = Dialler(
+        self.uplink = Uplink(
+            hub,
             hub.side,
             address,
             PATH,
             HUB,
             reactor,
+            window=hub.settings.session_window,
             up=self._up,
             failed=self._failed,
-            may_redial=self._may_redial,
+            may_dial=self._may_dial,
         )
         self._hub = hub
-        self._idle = ""
         self._waiting: list[Deferred[None]] = []
+        self._again = False
+        """The dial under way is older than the question that waits for it: if it fails, dial once more."""
 
     @property
     def state(self) -> str:
         """``up``, ``dialling``, ``waiting``, ``covered``, ``itself`` or ``stopped``."""
-        return self._idle or self.dialler.state
+        uplink = self.uplink
+        if uplink.state in (DIALLING, STOPPED) or uplink.connected:
+            return uplink.state
+        if isinstance(uplink.refusal, MeetsItself):
+            return ITSELF
+        if uplink.covered:
+            return COVERED
+        return WAITING
 
     @property
     def good(self) -> bool:
-        """Whether there is a link to the hub, this one or the one that covers it."""
-        return self.state in (UP, COVERED)
+        """Whether the hub there has a link with this one, dialled by this interconnection or covering it."""
+        return self.uplink.connected or self.uplink.covered
 
     @property
     def wanted(self) -> bool:
@@ -88,66 +101,64 @@ class Interconnection:
             result.callback(None)
             return result
         self._waiting.append(result)
-        self.dial()
+        self._again = self.uplink.state == DIALLING
+        self.uplink.dial()
         return result
 
     def dial(self) -> None:
         """Dial now, unless there is a link."""
         if not self.good:
-            self._idle = ""
-            self.dialler.dial()
+            self.uplink.dial()
 
-    def hub_gone(self, node: str) -> None:
-        """The link to hub `node` has gone: if it covered this one, dial."""
-        last = self.dialler.last
-        if self._idle == COVERED and last is not None and last.node == node:
-            self._idle = ""
-            self.dialler.dial()
+    def detached(self, link: Link) -> None:
+        """The link to a hub has lost its connection: if it covered this interconnection, dial."""
+        if link is self.uplink.link and self.keep and self.uplink.state == WAITING:
+            self.uplink.dial()
 
-    def stop(self) -> Deferred[None]:
+    async def stop(self) -> None:
         """End the link and dial no more."""
-        self._idle = ""
         self._answer(Unreachable("it was ended while it was dialled"))
-        return self.dialler.stop()
+        await self.uplink.stop()
 
     def status(self) -> dict[str, Any]:
         """What ``GET /interconnect`` says of it."""
-        last = self.dialler.last
+        node, dialect = self.uplink.hub
+        last = self.uplink.factory.last
         return {
             "address": self.address.url(),
             "direction": "out",
             "state": self.state,
-            "node": last.node if last is not None else "",
-            "dialect": last.dialect if last is not None and self.good else "",
-            "reason": self.dialler.reason,
+            "node": node or (last.node if last is not None else ""),
+            "dialect": dialect,
+            "reason": self.uplink.reason,
         }
 
     def _up(self) -> None:
         self.keep = True
         self._answer(None)
 
-    def _may_redial(self) -> bool:
-        last = self.dialler.last
-        if last is not None and last.refusal == SELF:
-            self._idle = ITSELF
-        elif (
-            last is not None and (last.refusal or last.close_code == REPLACED) and self._hub.superseded(last)
-        ):
-            self._idle = COVERED
+    def _may_dial(self) -> bool:
+        if isinstance(self.uplink.refusal, MeetsItself):
+            return False
+        if self.uplink.covered:
             self.keep = True
-        return not self._idle and self.keep
+            return False
+        return self.keep
 
     def _failed(self, reason: str) -> None:
         self._hub.side.limited.warn(
             f"interconnect {self.address.netloc}",
             "interconnection with {address} is {state}: {reason}",
             address=self.address.url(),
-            state=self.state if self.keep or self._idle else "given up",
+            state=self.state if self.keep or self.state == ITSELF else "given up",
             reason=reason,
         )
-        if self._idle == ITSELF:
+        again, self._again = self._again, False
+        if again and self._waiting and self.uplink.state == WAITING and not self.good:
+            self.uplink.dial()
+        elif self.state == ITSELF:
             self._answer(IsItself(f"{self.address.netloc} is this hub itself"))
-        elif self._idle == COVERED:
+        elif self.state == COVERED:
             self._answer(None)
         else:
             self._answer(Unreachable(reason))
@@ -171,7 +182,7 @@ class Interconnections:
         self._hub = hub
         self._reactor = reactor
         self._by_address: dict[Address, Interconnection] = {}
-        hub.hub_gone = self._hub_gone
+        hub.hub_detached = self._detached
 
     def keep(self, address: Address) -> None:
         """Keep a link to the hub at `address` up for ever.
@@ -213,7 +224,7 @@ class Interconnections:
 
     def stop(self) -> Deferred[Any]:
         """End them all."""
-        gone = [interconnection.stop() for interconnection in self._by_address.values()]
+        gone = [Deferred.fromCoroutine(each.stop()) for each in self._by_address.values()]
         self._by_address.clear()
         return DeferredList(gone)
 
@@ -224,10 +235,10 @@ class Interconnections:
             {
                 "address": link.peer,
                 "direction": "in",
-                "state": UP,
+                "state": UP if link.connected else CUT,
                 "node": link.node,
-                "dialect": link.dialect,
-                "reason": "",
+                "dialect": link.dialect if link.connected else "",
+                "reason": link.ended,
             }
             for link in self._hub.routes.links(HUB)
             if link.serving
@@ -245,6 +256,6 @@ class Interconnections:
             self._by_address[address] = interconnection
         return interconnection
 
-    def _hub_gone(self, node: str) -> None:
+    def _detached(self, link: Link) -> None:
         for interconnection in list(self._by_address.values()):
-            interconnection.hub_gone(node)
+            interconnection.detached(link)

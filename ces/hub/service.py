@@ -15,12 +15,9 @@ from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, hub_address
 from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
-from ces.link.owner import LinkLimits
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
-from ces.session.held import Held
-from ces.session.priority import spare_tags
 
 
 class HubLinks(Service):
@@ -48,33 +45,19 @@ class HubLinks(Service):
         await self._hub.side.end_all()
         await gone
         self._hub.stop()
+        self._hub.side.say_totals()
 
 
 def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> MultiService:
     """A service that listens, keeps its interconnections up and serves until it is stopped."""
     log = levels.logger("ces.hub")
-    hub = Hub(
-        settings.node_id or f"{socket.gethostname()}-{secrets.token_hex(4)}",
-        reactor,
-        LinkLimits.of(settings, settings.link_buffer),
-        in_room=settings.in_room,
-        held=Held(settings.hold_bytes, settings.hold_time),
-        log=log,
-        spare=spare_tags(settings.keep_tags),
-        room_limit=settings.room_limit,
-        subscription_limit=settings.subscription_limit,
-    )
+    node = settings.node_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    hub = Hub(node, settings, reactor, log)
     interconnections = Interconnections(hub, reactor)
-    api = HubApi(hub, interconnections, reactor, levels, settings.json_depth)
+    api = HubApi(hub, interconnections, reactor, levels)
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
-    site = make_site(
-        api.app.resource(),
-        reactor,
-        header_limit=settings.header_limit,
-        connections=settings.http_connections,
-        refused=partial(hub.side.refuse, "http"),
-    )
+    site = make_site(api.app.resource(), reactor, settings, refused=partial(hub.side.refuse, "http"))
     Listening("ces-hub", settings.listen, site, reactor, log).setServiceParent(service)
     return service

@@ -1,10 +1,19 @@
-"""Floor 1: one WebSocket link, either end.
+"""Links: one peer's relationship with us, and the connections that carry it.
 
 ::
 
-    bytes -> protocol (frames, or Autobahn) -> wire (records, runs) -> owner.received(link, runs)
-    owner -> link.put(run) ... turn.add(link) -> end of the reactor turn -> link.flush() -> one write
+    serving.py, dialling.py   the two ends: what is answered and asked in the opening handshake
+    connection.py             one WebSocket: bytes to messages and back, pings, deadlines, close
+    link.py                   Link: session, send queue, counters; Owner: the only interface upward
+    side.py                   what all links of one owner share
+    encoding.py               runs to frames
+    pressure.py               pauses publishers whose subscribers are congested
+    turn.py, keepalive.py     one write per link and turn; one sweep for all deadlines
+    direct.py                 sockets without Twisted's detours
+    shown.py                  what /status and /metrics show of links
+    listen.py, tls.py         ports as a service; why a TLS connection failed
 
-A hub, a repeater and a messenger each own links and implement `ces.link.owner.Owner`; a link knows nothing
-else of them.
+The way in: bytes -> `Connection` (frames, or Autobahn) -> `Link.take` (records, runs) -> `Owner.received`.
+The way out: `Link.put` ... `Turn.add` -> end of the reactor turn -> `Link.flush` -> one write. Imports point
+down this list from top to bottom, and nowhere up.
 """

@@ -1,16 +1,16 @@
-"""Read sockets and write to them without Twisted's detours. Owns one epoll for the sockets of a side's links.
+"""A fast path for reading from and writing to sockets. Owns one epoll for the sockets of a side's links.
 
-**In.** For each socket that something came on, Twisted's loop makes a context for the log, asks whether the
-descriptor is still there, and calls through five functions: 2.5 us, as much as an acknowledgement takes from
-there on. Here all sockets stand in one epoll of their own, which the reactor knows as a single reader.
+**Reading.** For each readable socket, Twisted's loop creates a log context, checks the descriptor, and calls
+through five functions. That costs 2.5 us, as much as handling an acknowledgement. Here all sockets share one
+epoll, which the reactor sees as a single reader.
 
-**Out.** ``transport.write`` keeps the bytes, asks epoll to say when the socket has room, sends them then and
-asks epoll to be quiet again: two more system calls and a turn of the reactor, for sockets that nearly always
-have room. Here the socket is tried first, as asyncio's transports do, with buffers that the kernel gathers;
-only what it does not take goes to the transport.
+**Writing.** ``transport.write`` buffers the bytes, asks epoll to report when the socket is writable, sends
+the bytes then, and cancels the request. That costs two system calls and a reactor turn, although the socket
+is nearly always writable. Here the socket is tried first, as asyncio's transports do, with buffers that the
+kernel gathers. Only the rest goes to the transport.
 
-This relies on what Twisted's plain TCP transports are made of (`twisted.internet.abstract.FileDescriptor`),
-and nothing of the kind is done for any other transport, TLS among them, or where there is no epoll.
+This depends on internals of Twisted's plain TCP transports (`twisted.internet.abstract.FileDescriptor`). Any
+other transport, TLS included, and any system without epoll uses Twisted's own path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import select
 from typing import Any
 
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IProtocol, IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
@@ -27,26 +27,27 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 READ_BYTES = 256 * 1024
-"""What one read takes at most, four times Twisted's: the more comes in one, the less each record costs."""
+"""Size limit of one read, four times Twisted's. Larger reads make each record cheaper."""
 
 SHORT_BYTES = 4096
-"""What one read takes at most after one that brought less: most reads are short, and to get the memory for a
-large one, and give it back, costs as much as to handle them."""
+"""Size limit of a read after a read below this size. Most reads are short, and allocating a large buffer
+costs as much as handling a short read.
+"""
 
 UNSENT_BYTES = 256 * 1024
-"""More than this, given to a transport and not taken by the kernel, blocks its link; four times Twisted's."""
+"""Bytes in a transport's buffer above which its link stops writing; four times Twisted's limit."""
 
 IOV_MAX = os.sysconf("SC_IOV_MAX")
-"""So many buffers the kernel gathers in one call."""
+"""Largest number of buffers that the kernel gathers in one call."""
 
 
 def is_plain(transport: Any) -> bool:
-    """Whether this is a transport that the functions of this module know how to go around."""
+    """Whether this module's fast path supports this transport."""
     return isinstance(transport, Connection) and not transport.TLS
 
 
 class _Socket:
-    """A socket in `Sockets`. size: what the next read takes at most."""
+    """A socket in `Sockets`. size: size limit of the next read."""
 
     __slots__ = ("receive", "size", "take", "transport")
 
@@ -59,22 +60,25 @@ class _Socket:
 
 @implementer(IReadDescriptor)
 class Sockets:
-    """The sockets of connected transports, all read here.
+    """Reads the sockets of connected transports.
 
-    To those transports it is the reactor: what is about reading it does itself, so that they can be paused
-    and closed as ever, and all else is the reactor's.
+    Replaces the reactor of those transports. It handles `addReader` and `removeReader` itself, so that the
+    transports can pause and close as usual. Everything else is passed to the real reactor.
     """
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, direct: bool = True) -> None:
         self._log = log
+        self._direct = direct
         self._reactor: Any = None
         self._epoll: Any = None
         self._reading: dict[int, _Socket] = {}
 
-    def adopt(self, transport: Any) -> None:
-        """From now on, read `transport` here, if it can be, and give its protocol what comes."""
-        if not is_plain(transport) or not hasattr(select, "epoll"):
+    def adopt(self, transport: Any, protocol: IProtocol) -> None:
+        """Start reading `transport` here and pass the data to `protocol`. Does nothing if not supported."""
+        if not self._direct or not is_plain(transport) or not hasattr(select, "epoll"):
             return
+        # An endpoint puts a protocol of its own in between, which has nothing to do any more.
+        transport.protocol = protocol
         transport.stopReading()
         self._reactor = transport.reactor
         transport.reactor = self
@@ -104,6 +108,10 @@ class Sockets:
             self._epoll.close()
             self._epoll = None
 
+    def output(self, transport: Any) -> Output:
+        """How a connection writes on a connected `transport`."""
+        return SocketOutput(transport) if self._direct and is_plain(transport) else Output(transport)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
@@ -116,11 +124,11 @@ class Sockets:
         return "links"
 
     def doRead(self) -> None:
-        """Read once from each socket that something came on."""
+        """Read once from each readable socket."""
         reading = self._reading
         for fd, _ in self._epoll.poll(0, len(reading)):
             socket = reading.get(fd)
-            if socket is None:  # paused or closed for what came on another
+            if socket is None:  # paused or closed while the data of another socket was handled
                 continue
             try:
                 data = socket.receive(socket.size)
@@ -141,10 +149,10 @@ class Sockets:
                 self._lose(socket.transport, failure)
 
     def _lose(self, transport: Any, reason: Failure) -> None:
-        """End a connection once the reactor has dealt with all that it has found.
+        """End a connection in the reactor's next turn.
 
-        It may have found that the same socket can be written to, or is broken. Were it closed before, a
-        connection that is accepted meanwhile could get its number, and be ended in its place.
+        The reactor may hold further events for this descriptor. If the socket were closed now, a connection
+        that is accepted meanwhile could get the same descriptor, and be ended instead.
         """
         transport.stopReading()
         self._reactor.callLater(0, transport.connectionLost, reason)
@@ -156,14 +164,14 @@ class Sockets:
 
 
 def unsent(transport: Any) -> int:
-    """How many bytes wait in a plain TCP transport for the kernel; 0 where that cannot be known."""
+    """Bytes that wait in a plain TCP transport's buffer; 0 for other transports, where it is unknown."""
     if not is_plain(transport):
         return 0
     return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
 
 
 class Output:
-    """Where a link writes to, whatever its transport is made of."""
+    """Writes a link's data to any transport."""
 
     __slots__ = ("_transport",)
 
@@ -171,38 +179,47 @@ class Output:
         self._transport = transport
 
     def write(self, buffers: list[bytes], size: int) -> None:
-        """Write these buffers, which are so many bytes in all, behind what was written before."""
+        """Write buffers in order.
+
+        :param size: their total size in bytes.
+        """
         self._transport.writeSequence(buffers)
 
 
 class SocketOutput(Output):
-    """The same for a plain transport, on which nobody else writes from now on."""
+    """Writes a link's data directly to the socket of a plain transport. No other code may write to it."""
 
-    __slots__ = ("_behind", "_send")
+    __slots__ = ("_buffered", "_send")
 
     def __init__(self, transport: Any) -> None:
         super().__init__(transport)
         transport.bufferSize = UNSENT_BYTES
         self._send = transport.socket.sendmsg
-        self._behind = True
-        """Something may wait in the transport."""
+        self._buffered = True
+        """Whether data may wait in the transport's buffer."""
 
     def write(self, buffers: list[bytes], size: int) -> None:
-        if self._behind:
+        if self._buffered:
             transport = self._transport
             if transport.dataBuffer or transport._tempDataBuffer:
                 transport.writeSequence(buffers)
                 return
-            self._behind = False
+            self._buffered = False
         try:
             sent = self._send(buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX])
         except OSError:
-            sent = 0  # an error that stays is left for the reactor to find: it ends the link
+            sent = 0  # the reactor finds a lasting error when it writes, and ends the connection
         if sent < size:
-            self._behind = True
+            self._buffered = True
             self._transport.write(b"".join(buffers)[sent:])
 
 
-def output(transport: Any) -> Output:
-    """How a link writes on a connected `transport`."""
-    return SocketOutput(transport) if is_plain(transport) else Output(transport)
+def end_stream(transport: Any) -> None:
+    """End our half of the stream when everything is written, and continue to read the other half.
+
+    A transport that cannot do that (TLS) is closed instead, after everything is written.
+    """
+    if is_plain(transport):
+        transport.loseWriteConnection()
+    else:
+        transport.loseConnection()

@@ -1,8 +1,9 @@
-"""One sweep for all links: pings, silence and handshake deadlines, without a timer per link.
+"""Pings, silence timeouts and handshake deadlines of all links, without a timer per link.
 
-A link says when it is next due (`due(now)` does what is due and returns the next time), and stands in the
-bucket of that second. The sweep visits only the buckets whose second has come, so that 10,000 idle links that
-ping every 30 s cost 333 visits a second and nothing else.
+`due(now)` of a link does what is due and returns the time of its next call. The link waits in the bucket of
+that second, and a sweep visits each bucket in its second.
+
+Cost: 10,000 idle links that ping every 30 s take 333 visits a second.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Watched(Protocol):
-    """A link, as far as the sweep knows it."""
+    """The part of a link that the sweep uses."""
 
     due_bucket: int | None
 
     def due(self, now: float) -> float | None:
-        """Do what is due at `now`; the time at which to ask again, None for never."""
+        """Do what is due at `now`. Returns the time of the next call, or None for none."""
 
 
 class Keepalive:
-    """The sweep.
+    """Calls `due` of each watched link in time.
 
-    :param clock: a reactor or a test's Clock. One delayed call is pending while links are watched, none
-        otherwise.
-    :param grain: the width of a bucket, in seconds: a link may be asked so much later than it is due.
+    :param clock: the reactor, or a test's Clock. One delayed call is pending while links are watched,
+        otherwise none.
+    :param grain: width of a bucket, in seconds. `due` may be called late by up to this time.
     """
 
     def __init__(self, clock: IReactorTime, grain: float = 1.0) -> None:
         self._clock = clock
         self.seconds = clock.seconds
-        """The time on the clock."""
+        """The clock's current time, in seconds."""
         self._grain = grain
         self._buckets: dict[int, dict[Watched, None]] = {}
         self._call: IDelayedCall | None = None
         self._next = 0
 
     def watch(self, link: Watched) -> None:
-        """Ask `link` when it is due, now and from then on."""
+        """Start watching `link`. Calls its `due` now and whenever it is due."""
         when = link.due(self._clock.seconds())
-        self.unwatch(link)  # after `due`, which may have led back here
+        self.unwatch(link)  # after `due`, which may itself have called `watch`
         if when is None:
             return
         bucket = ceil(when / self._grain)
@@ -51,7 +52,7 @@ class Keepalive:
         self._schedule(bucket)
 
     def unwatch(self, link: Watched) -> None:
-        """Ask `link` no more."""
+        """Stop watching `link`."""
         bucket = link.due_bucket
         if bucket is None:
             return
@@ -77,10 +78,10 @@ class Keepalive:
 
     def _sweep(self) -> None:
         self._call = None
-        reached = self._next  # the clock may have rounded the wait down
+        reached = self._next  # not from the clock, which may have rounded the delay down
         for bucket in sorted(bucket for bucket in self._buckets if bucket <= reached):
             for link in list(self._buckets.get(bucket, ())):
-                if link.due_bucket == bucket:  # and not unwatched by what another link did
+                if link.due_bucket == bucket:  # else an earlier link's `due` has unwatched or moved it
                     self.watch(link)
         if self._buckets:
             self._schedule(min(self._buckets))

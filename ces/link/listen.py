@@ -1,4 +1,4 @@
-"""Ports as a service: listen at start or say in one sentence why not; stop listening before all else."""
+"""A service that listens on ports. At shutdown it stops before all other services."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import ces
 
 
 class CannotServe(SystemExit, ces.Error):
-    """An endpoint cannot be listened on, or a service cannot begin for another reason; the text is one
-    sentence, which ends the process with status 1.
+    """A service cannot start, for example because a port is in use. The text is one sentence.
 
-    An Exception too: twistd as a daemon removes its pid file and tells its parent only on those; after
-    a plain SystemExit the parent waits for ever.
+    Ends the process with status 1. It is an Exception as well as a SystemExit: twistd as a daemon removes its
+    pid file and informs its parent only on an Exception. After a plain SystemExit the parent waits for ever.
     """
 
 
 BACKLOG = 1024
-"""So many connections may wait to be accepted: after an outage all come back at once, and whoever finds no
-place tries again only a second later."""
+"""Limit of connections that wait to be accepted. After an outage all peers reconnect at once, and a peer that
+finds the backlog full retries only after a second.
+"""
 
 
 def with_backlog(endpoint: str) -> str:
-    """The endpoint string with `BACKLOG` instead of Twisted's 50, where it says nothing of it itself."""
+    """Add `BACKLOG` to an endpoint string without a backlog. Twisted's default is 50."""
     silent = endpoint.partition(":")[0] in ("tcp", "tcp6", "ssl") and "backlog=" not in endpoint
     return f"{endpoint}:backlog={BACKLOG}" if silent else endpoint
 
@@ -38,7 +38,7 @@ def with_backlog(endpoint: str) -> str:
 class Listening(Service):
     """Serves `factory` on every endpoint.
 
-    :param name: of the role, for what it says.
+    :param name: the role's name in log lines and errors.
     :param endpoints: Twisted endpoint strings, such as ``tcp:7100:interface=127.0.0.1``.
     :raises CannotServe: at start, when an endpoint cannot be listened on.
     """
@@ -54,7 +54,7 @@ class Listening(Service):
         self.ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:
-        """Listen; ports below 1024 need the privileges that twistd still has here."""
+        """Listen. twistd still has its privileges here, which ports below 1024 require."""
         for endpoint in self._endpoints:
             results: list[Any] = []
             server = serverFromString(self._reactor, with_backlog(endpoint))
@@ -66,14 +66,14 @@ class Listening(Service):
             self._log.info("{role} listens on {endpoint}", role=self._role, endpoint=endpoint)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop listening; links go on."""
+        """Stop listening. Existing connections stay open. Fires when all ports are closed."""
         super().stopService()
         ports, self.ports = self.ports, []
         return DeferredList([Deferred.fromCoroutine(_stopped(port)) for port in ports])
 
 
 async def _stopped(port: IListeningPort) -> None:
-    stopping: Any = port.stopListening()  # a Deferred on every reactor, which the interface leaves open
+    stopping: Any = port.stopListening()  # a Deferred on every reactor, though the interface does not say so
     await stopping
 
 

@@ -1,135 +1,147 @@
-"""Backpressure: who feeds a link that cannot keep up is read more slowly, for a bounded time.
+"""Backpressure: pauses reading from publishers whose subscribers are congested, for a bounded time.
 
-A link is *full* when an eighth of its outbox's limit waits. While it is, and takes something now and then,
-whoever sends records for it is not read from; what it has to say waits in the sockets and, in the end, at its
-origin. The link is waited for until it has drained, at most `patience` seconds, and no longer than `STILL`
-once it takes nothing: after that it is *spent*, its oldest records give way to newer ones, and nobody waits
-for it again until it has drained. So a burst is not lost, and a link that stands still holds up nobody twice.
+A link is *congested* when its queue is above the high water mark. While it is, and still takes something now
+and then, the publishers whose records reach it are *paused*: what they have to say waits in the sockets and,
+in the end, at its origin. A pause ends when the link has drained to the low water mark, after `budget`
+seconds, or `STALLED` seconds after the link last took anything. In the last two cases the link is *spent*:
+its oldest records are evicted, and nobody waits for it again until it has drained. So a burst is not lost,
+and a link that stalls pauses nobody twice.
 
-A link that is full itself is never held: its acknowledgements are what it needs to drain.
+A link that is congested itself is never paused: it needs the acknowledgements that it reads in order to
+drain.
 
-Owns who waits for whom; does not know routes. Costs nothing while no link is full.
+Owns the list of paused publishers; does not know routes. Costs nothing while no link is congested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ces.link.direct import unsent
+from ces.session.queue import SendQueue
 
-if TYPE_CHECKING:
-    from ces.link.protocol import Link
-
-FULL, DRAINED = 8, 32
-"""A link is full when 1/`FULL` of its limit waits, and has drained when less than 1/`DRAINED` does."""
-
-STILL = 0.5
-"""A link that has taken nothing for so many seconds stands still."""
+STALLED = 0.5
+"""A link that has taken nothing for this time, in seconds, is stalled."""
 
 STEP = 0.05
-"""Seconds between two looks at links that are full."""
+"""Seconds between two looks at congested links."""
 
 
-def _taken(link: Link) -> tuple[int, ...]:
-    """What changes when a link takes something."""
-    return unsent(link.transport), link.session.acknowledged, link.outbox.taken
+class Congestible(Protocol):
+    """A link, as far as backpressure knows it."""
+
+    @property
+    def queue(self) -> SendQueue: ...
+
+    def progress(self) -> tuple[int, ...]:
+        """Numbers that change whenever the link takes something."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def __hash__(self) -> int: ...
 
 
-class _Full:
-    """What is known of a full link: since when it has been so, when it last took something, who is held for
-    it.
-    """
+C = TypeVar("C", bound=Congestible)
 
-    __slots__ = ("feeders", "moved", "seen", "since")
 
-    def __init__(self, link: Link, now: float, moved: float) -> None:
+class _Congested(Generic[C]):
+    """A congested link: since when, when it last took something, and the publishers paused for it."""
+
+    __slots__ = ("moved", "publishers", "seen", "since")
+
+    def __init__(self, link: C, now: float, moved: float) -> None:
         self.since = now
         self.moved = moved
-        self.seen = _taken(link)
-        self.feeders: dict[Link, None] = {}
+        self.seen = link.progress()
+        self.publishers: dict[C, None] = {}
 
 
-class Pressure:
-    """Who is held for whom, on one side.
+class Pressure(Generic[C]):
+    """The congested links and the paused publishers of one side.
 
-    :param patience: seconds that a full link is waited for; 0 waits for none.
+    :param budget: seconds for which publishers wait for a congested link; 0 waits for none.
 
-    full: the links that are waited for.
-    held: the links that are not read from.
+    congested: the links that publishers wait for.
+    paused: the links that are not read from.
     """
 
-    def __init__(self, clock: IReactorTime, patience: float) -> None:
+    def __init__(self, clock: IReactorTime, budget: float) -> None:
         self._clock = clock
-        self._patience = patience
-        self.full: dict[Link, _Full] = {}
-        self.held: frozenset[Link] = frozenset()
-        self._spent: dict[Link, None] = {}
+        self._budget = budget
+        self.congested: dict[C, _Congested[C]] = {}
+        self.paused: frozenset[C] = frozenset()
+        self._spent: dict[C, None] = {}
         self._look: IDelayedCall | None = None
 
-    def grown(self, link: Link, stuck: float) -> None:
-        """Something waits for `link`, which has taken nothing since `stuck`."""
-        if FULL * link.outbox.bytes < link.outbox.limit or link in self.full or link in self._spent:
+    def grown(self, link: C, since: float) -> None:
+        """The queue of `link` has grown; the link has taken nothing since `since`."""
+        if not link.queue.congested or link in self.congested or link in self._spent:
             return
         now = self._clock.seconds()
-        if not self._patience or now - stuck >= STILL:
+        if not self._budget or now - since >= STALLED:
             self._spent[link] = None
         else:
-            self.full[link] = _Full(link, now, stuck)
-        if link in self.held:
-            self._hold()
+            self.congested[link] = _Congested(link, now, since)
+        if link in self.paused:
+            self._apply()
         if self._look is None:
             self._look = self._clock.callLater(STEP, self._sweep)
 
-    def fed(self, source: Link, full: Iterable[Link]) -> None:
-        """`source` has just sent something for these full links: read from it when they can take more."""
-        if source in self.full:
+    def fed(self, source: C, congested: Iterable[C]) -> None:
+        """`source` has sent something for these congested links: pause it until they have drained."""
+        if source in self.congested:
             return
-        for link in full:
-            self.full[link].feeders[source] = None
-        self._hold()
+        for link in congested:
+            self.congested[link].publishers[source] = None
+        self._apply()
 
-    def forget(self, link: Link) -> None:
-        """The link has ended."""
+    def forget(self, link: C) -> None:
+        """The link has no connection any more."""
+        if not (self.congested or self._spent):
+            return
         self._spent.pop(link, None)
-        self.full.pop(link, None)
-        for state in self.full.values():
-            state.feeders.pop(link, None)
-        self._hold()
+        self.congested.pop(link, None)
+        for state in self.congested.values():
+            state.publishers.pop(link, None)
+        self._apply()
         self._rest()
 
     def _sweep(self) -> None:
         now = self._clock.seconds()
-        for link, state in list(self.full.items()):
-            seen = _taken(link)
+        for link, state in list(self.congested.items()):
+            seen = link.progress()
             if seen != state.seen:
                 state.seen, state.moved = seen, now
-            if DRAINED * link.outbox.bytes <= link.outbox.limit:
-                del self.full[link]
-            elif now - state.moved >= STILL or now - state.since >= self._patience:
-                del self.full[link]
+            if link.queue.drained:
+                del self.congested[link]
+            elif now - state.moved >= STALLED or now - state.since >= self._budget:
+                del self.congested[link]
                 self._spent[link] = None
-        for link in [link for link in self._spent if DRAINED * link.outbox.bytes <= link.outbox.limit]:
+        for link in [link for link in self._spent if link.queue.drained]:
             del self._spent[link]
-        self._hold()
+        self._apply()
         self._look = self._clock.callLater(STEP, self._sweep)
         self._rest()
 
     def _rest(self) -> None:
-        if not self.full and not self._spent and self._look is not None:
+        if not self.congested and not self._spent and self._look is not None:
             self._look.cancel()
             self._look = None
 
-    def _hold(self) -> None:
-        """Read from whoever is held for no link any more, and from nobody who is."""
-        now: set[Link] = set()
-        for state in self.full.values():
-            now.update(state.feeders)
-        now.difference_update(self.full)
-        before, self.held = self.held, frozenset(now)
-        for link in before - self.held:
-            link.release()
-        for link in self.held - before:
-            link.hold()
+    def _apply(self) -> None:
+        """Pause and resume links, so that exactly those are paused that a congested link waits for."""
+        now: set[C] = set()
+        for state in self.congested.values():
+            now.update(state.publishers)
+        now.difference_update(self.congested)
+        before, self.paused = self.paused, frozenset(now)
+        for link in before - self.paused:
+            link.resume()
+        for link in self.paused - before:
+            link.pause()

@@ -1,216 +1,330 @@
-"""What all links of one owner share: the owner, the limits, the sweep, the log and the counters."""
+"""What all links of one owner share: limits, sweep, turn, log, counters, and the links in trouble.
+
+Knows links by the few things that `Member` names. A side belongs to one hub, repeater or messenger.
+"""
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ces.config.link import LinkSettings
 from ces.link.direct import Sockets
 from ces.link.keepalive import Keepalive
-from ces.link.owner import LinkLimits, Owner
-from ces.link.pressure import Pressure
-from ces.link.protocol import GOING_AWAY, Link
+from ces.link.pressure import Congestible, Pressure
 from ces.link.turn import Turn
 from ces.ops.logging import Limited
-from ces.session.outbox import Outbox, Spare, Tally
+from ces.session.life import GOING_AWAY
+from ces.session.priority import priority_tags
+from ces.session.queue import SendQueue, Tally, Watcher
 from ces.session.session import ACK_SECONDS, Session
 
-GOODBYE = 2.0
-"""So many seconds links have to close when their side goes away and what could be sent has been sent."""
+GRACE = 2.0
+"""Grace period, in seconds, for the closing handshakes when a side goes away."""
 
 REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections")
 """What is refused for being too much: links in all or of one address, records or bytes a second, rooms, HTTP
 connections, addresses of other hubs."""
 
+LOOK = 0.005
+"""Seconds between two looks at connections on which more came than one read brought."""
+
 DRAIN_STEP = 0.05
 """Seconds between two looks at whether all has been sent."""
 
 
-class Side:
+class Member(Congestible, Protocol):
+    """A link, as far as a side knows it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anything is still to be sent, or to be acknowledged by the other side."""
+
+    def evict(self, excess: int) -> None:
+        """Evict `excess` bytes of what waits, because all links together exceed their limit."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection, or end the session of a link that has none."""
+
+
+class Socket(Protocol):
+    """A connection, as far as a side knows it."""
+
+    host: str
+    serving: bool
+    session: Session
+    due_bucket: int | None
+
+    def due(self, now: float) -> float | None:
+        """Do what is due (`ces.link.keepalive.Watched`)."""
+
+    def acknowledge(self) -> None:
+        """Tell the other side what has been taken."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its link has anything to send on it, or to be acknowledged."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
+L = TypeVar("L", bound=Member)
+
+
+class Side(Generic[L]):
     """One owner's side of its links.
 
-    :param owner: who is told what its links do.
-    :param limits: of every link; `ces.uplink.reconnect.Dialler` and `ces.link.server.ServingFactory` take it
-        from here.
+    :param settings: the limits of every link.
     :param clock: the reactor or a test's Clock.
-    :param spare: which records outlive others when too much waits for a link.
 
     malformed: malformed records and texts received so far.
-    dropped: records pushed out of outboxes, or left in them when their link ended.
+    dropped: records evicted from send queues, or left in them when their link ended.
     missed: records that other sides dropped, as they said.
     refused: how often something was too much, by what it was (`REFUSED`).
-    sessions: the serving links that are alive or detached, by the id of their session.
+    sessions: the links whose session may be resumed, by its id.
     detached: the links that were cut and may be resumed, oldest first.
     slow: the links that something waits for because they did not take it, the detached among them.
-    pressure: who is not read from, for the sake of whom.
+    pressure: which publishers are paused, and for which congested links.
+    ending: no connection is taken any more, and no session kept.
     """
 
-    def __init__(
-        self, owner: Owner, limits: LinkLimits, clock: IReactorTime, log: Logger, spare: Spare | None = None
-    ) -> None:
-        self.owner = owner
-        self.limits = limits
+    def __init__(self, settings: LinkSettings, clock: IReactorTime, log: Logger) -> None:
+        self.settings = settings
         self.clock = clock
         self.log = log
         self.limited = Limited(log, clock)
-        self.keepalive = Keepalive(clock, limits.grain)
+        self.keepalive = Keepalive(clock, settings.grain)
         self.turn = Turn(clock)
-        self.sockets = Sockets(log)
+        self.sockets = Sockets(log, direct=not settings.plain_sockets)
         self.malformed = 0
         self.dropped = 0
         self.missed = 0
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSED, 0))
-        self.spare = spare
-        self.pressure = Pressure(clock, limits.patience)
+        self.priority = priority_tags(settings.keep_tags)
+        self.pressure: Pressure[L] = Pressure(clock, settings.backpressure_time)
         self.tally = Tally()
-        self.slow: dict[Link, None] = {}
-        self.sessions: dict[str, Link] = {}
-        self.detached: dict[Link, None] = {}
+        self.slow: dict[L, None] = {}
+        self.sessions: dict[str, L] = {}
+        self.detached: dict[L, None] = {}
         self.ending = False
-        """No link is taken any more, and none is kept."""
-        self._owing: dict[Link, None] = {}
-        self._owed: IDelayedCall | None = None
-        self._links: dict[Link, None] = {}
+        self._drained = 0.0
+        self._unacknowledged: dict[Socket, None] = {}
+        self._acknowledging: IDelayedCall | None = None
+        self._new: dict[Socket, int] = {}
+        self._busy: dict[Socket, int] = {}
+        """Connections on which more came, with what had been received when they were looked at."""
+        self._looking: IDelayedCall | None = None
+        self._sockets: dict[Socket, None] = {}
         self._served: Counter[str] = Counter()
-        """Serving links by the address that they come from."""
+        """Serving connections by the address that they come from."""
         self._all_gone: Deferred[None] | None = None
 
-    def came(self, link: Link) -> None:
-        """A connection was made, whatever comes of it."""
-        self._links[link] = None
-        if link.serving:
-            self._served[link.host] += 1
-        self.keepalive.watch(link)
-        if self.ending:
-            # On a connection that came before the port was closed: nothing would end it any more.
-            link.transport.abortConnection()
+    # -- connections -----------------------------------------------------------------------------------------
 
-    def went(self, link: Link) -> None:
+    def came(self, socket: Socket) -> None:
+        """A connection was made, whatever comes of it."""
+        self._sockets[socket] = None
+        if socket.serving:
+            self._served[socket.host] += 1
+        self.keepalive.watch(socket)
+        if self.ending and socket.serving:
+            # On a port that was closed a moment later: nothing else would end it.
+            socket.abort()
+
+    def went(self, socket: Socket) -> None:
         """A connection is gone."""
-        self._links.pop(link, None)
-        if link.serving:
-            self._served[link.host] -= 1
-            if not self._served[link.host]:
-                del self._served[link.host]
-        self.pressure.forget(link)
-        self._owing.pop(link, None)
-        if not self._owing and self._owed is not None:
-            self._owed.cancel()
-            self._owed = None
-        self.keepalive.unwatch(link)
-        if not self._links and self._all_gone is not None:
+        self._sockets.pop(socket, None)
+        if socket.serving:
+            self._served[socket.host] -= 1
+            if not self._served[socket.host]:
+                del self._served[socket.host]
+        self._unacknowledged.pop(socket, None)
+        self._busy.pop(socket, None)
+        self._stop_acknowledging()
+        self.keepalive.unwatch(socket)
+        if not self._sockets and self._all_gone is not None:
             done, self._all_gone = self._all_gone, None
             done.callback(None)
 
     def no_room(self, host: str) -> str | None:
-        """Why no more links are served, or none from the address `host`: a sentence; None when there is room.
+        """Why no more connections are served, or none from the address `host`; None when there is room.
 
         To ask is to count and log a refusal.
         """
-        if self._served.total() >= self.limits.links:
-            self.refuse("links", f"{self.limits.links} links, the most that are served")
-            return f"There are {self.limits.links} links already, the most that are served here."
-        if host and self._served[host] >= self.limits.address:
-            self.refuse("address", f"{self.limits.address} links from {host}, the most for one address")
-            return f"There are {self.limits.address} links from {host} already, the most for one address."
+        links, address = self.settings.link_limit, self.settings.address_limit
+        if self._served.total() >= links:
+            self.refuse("links", f"{links} links, the limit")
+            return f"There are {links} links already, the limit of this server."
+        if host and self._served[host] >= address:
+            self.refuse("address", f"{address} links from {host}, the limit for one address")
+            return f"There are {address} links from {host} already, the limit for one address."
         return None
 
     def refuse(self, what: str, why: str) -> None:
-        """Something of `REFUSED` was too much: count and say so."""
+        """Something of `REFUSED` was too much: count and log it."""
         self.refused[what] += 1
         self.limited.warn(
             f"refused {what}", "refused: {why} ({total} so far)", why=why, total=self.refused[what]
         )
 
-    def new_session(self) -> Session:
-        """A session of a link that nothing is known of yet."""
-        return Session(Outbox(self.limits.outbox, self.spare, self.tally))
+    # -- acknowledgements ------------------------------------------------------------------------------------
 
-    def new_session_id(self, link: Link) -> str:
-        """The id of a session that begins with a serving link: nobody can guess it."""
-        id = secrets.token_hex(12)
-        self.sessions[id] = link
-        return id
+    def acknowledge_soon(self, socket: Socket) -> None:
+        """Records came on a connection and are to be acknowledged within `ACK_SECONDS`.
+
+        A serving connection on which nothing more comes is acknowledged in the next turn but one, so that a
+        publisher that awaits each acknowledgement is not held up. A flood costs one look each `LOOK` seconds.
+        """
+        if socket in self._unacknowledged:
+            return
+        self._unacknowledged[socket] = None
+        if self._acknowledging is None:
+            self._acknowledging = self.clock.callLater(ACK_SECONDS, self._acknowledge)
+        if socket.serving:
+            if not self._new:
+                self.clock.callLater(0, self.clock.callLater, 0, self._look_at_new)
+            self._new[socket] = socket.session.received
+
+    def _acknowledge(self) -> None:
+        self._acknowledging = None
+        sockets, self._unacknowledged = self._unacknowledged, {}
+        self._busy.clear()
+        for socket in sockets:
+            socket.acknowledge()
+
+    def _look_at_new(self) -> None:
+        new, self._new = self._new, {}
+        self._acknowledge_quiet(new)
+
+    def _look_at_busy(self) -> None:
+        self._looking = None
+        busy, self._busy = self._busy, {}
+        self._acknowledge_quiet(busy)
+
+    def _acknowledge_quiet(self, sockets: dict[Socket, int]) -> None:
+        """Acknowledge on those connections on which nothing has come since; look at the others again."""
+        for socket, before in sockets.items():
+            if socket not in self._unacknowledged:
+                continue
+            received = socket.session.received
+            if received == before:
+                del self._unacknowledged[socket]
+                socket.acknowledge()
+            else:
+                self._busy[socket] = received
+        if self._busy and self._looking is None:
+            self._looking = self.clock.callLater(LOOK, self._look_at_busy)
+        self._stop_acknowledging()
+
+    def _stop_acknowledging(self) -> None:
+        if not self._unacknowledged and self._acknowledging is not None:
+            self._acknowledging.cancel()
+            self._acknowledging = None
+        if not self._busy and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    # -- queues ----------------------------------------------------------------------------------------------
+
+    def new_queue(self, watcher: Watcher | None = None, limit: int | None = None) -> SendQueue:
+        """An empty send queue that counts towards the bytes of all links.
+
+        :param limit: bytes; by default the setting `link_buffer`.
+        """
+        limit = self.settings.link_buffer if limit is None else limit
+        return SendQueue(limit, self.priority, self.tally, watcher)
 
     def relieve(self) -> None:
-        """Too much waits for all links together: the fullest give way."""
-        excess = self.tally.bytes - self.limits.total
+        """Too much waits for all links together: evict from the longest queues."""
+        excess = self.tally.bytes - self.settings.buffer_limit
         for link in sorted(self.slow, key=_waiting, reverse=True):
             if excess <= 0:
                 return
             before = self.tally.bytes
-            link.shed(excess)
+            link.evict(excess)
             excess -= before - self.tally.bytes
 
-    def keep(self, link: Link) -> None:
-        """A link was cut and may be resumed. There is a bound on those: the oldest makes room."""
+    def drop(self, link: str, records: int, why: str) -> None:
+        """Records that were meant for `link` are lost: count and log it."""
+        self.dropped += records
+        self.limited.warn(
+            f"dropped {why}",
+            "{records} records for {link} were dropped: {why} ({total} so far)",
+            records=records,
+            link=link,
+            why=why,
+            total=self.dropped,
+        )
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def keep(self, link: L) -> None:
+        """A link was cut and may be resumed. Their number is bounded: the oldest makes room."""
         self.detached[link] = None
-        if len(self.detached) > self.limits.detached:
+        if len(self.detached) > self.settings.session_limit:
             next(iter(self.detached)).end(GOING_AWAY, "too many links that were cut are kept")
 
-    def owe(self, link: Link) -> None:
-        """Something came on a link that is to be acknowledged within `ACK_SECONDS`."""
-        if self._owed is None:
-            self._owed = self.clock.callLater(ACK_SECONDS, self._acknowledge)
-        self._owing[link] = None
-
-    def _acknowledge(self) -> None:
-        self._owed = None
-        owing, self._owing = self._owing, {}
-        for link in owing:
-            link.acknowledge()
-
     async def drain(self, busy: Callable[[], bool] = lambda: False) -> None:
-        """Take no new links, and return when nothing waits for any or is unacknowledged, after `drain`
-        seconds at the latest.
+        """Serve no new connections, and return when nothing is left to be sent or acknowledged.
+
+        It takes at most `drain_timeout` seconds from the first call.
 
         :param busy: whether the owner has anything else to wait for.
         """
-        self.ending = True
-        deadline = self.clock.seconds() + self.limits.drain
-        while busy() or any(link.owed for link in self._links):
+        if not self.ending:
+            self.ending = True
+            self._drained = self.clock.seconds() + self.settings.drain_timeout
+        deadline = self._drained
+        while busy() or any(socket.unfinished for socket in self._sockets):
             left = deadline - self.clock.seconds()
             if left <= 0:
                 return
             await deferLater(self.clock, min(left, DRAIN_STEP))
 
     async def end_all(self, reason: str = "going away") -> None:
-        """End every link with 4001 and return when all are gone; those that take over `GOODBYE` s are cut."""
+        """Close all connections with 4001; return when all are gone. Abort after `GRACE` seconds."""
         self.ending = True
         for link in list(self.detached):
             link.end(GOING_AWAY, reason)
-        for link in list(self._links):
-            link.end(GOING_AWAY, reason)
-        if not self._links:
+        self.end_served(reason)
+        for socket in list(self._sockets):
+            socket.end(GOING_AWAY, reason)
+        if not self._sockets:
             return
         done = self._all_gone = Deferred()
-        cut = self.clock.callLater(GOODBYE, self._cut)
+        cut = self.clock.callLater(GRACE, self._abort_all)
         await done
         if cut.active():
             cut.cancel()
 
-    def _cut(self) -> None:
-        for link in list(self._links):
-            link.transport.abortConnection()
+    def end_served(self, reason: str = "going away") -> None:
+        """Close every connection that was dialled from elsewhere with 4001."""
+        for socket in list(self._sockets):
+            if socket.serving:
+                socket.end(GOING_AWAY, reason)
 
-    def drop(self, link: Link, records: int, why: str) -> None:
-        """`records` that were meant for `link` are lost: count and say so."""
-        self.dropped += records
-        self.limited.warn(
-            f"dropped {why}",
-            "{records} records for {link} were dropped: {why} ({total} so far)",
-            records=records,
-            link=link.name,
-            why=why,
-            total=self.dropped,
-        )
+    def say_totals(self) -> None:
+        """Log how much was dropped in all: lines are rare, and the last ones may not have been written."""
+        if self.dropped:
+            self.log.warn("{records} records were dropped since the start", records=self.dropped)
+
+    def _abort_all(self) -> None:
+        for socket in list(self._sockets):
+            socket.abort()
 
 
-def _waiting(link: Link) -> int:
-    return link.outbox.bytes
+def _waiting(link: Member) -> int:
+    return link.queue.settled_bytes

@@ -1,6 +1,6 @@
-"""Why a connection was lost, in words that help when that was about a certificate.
+"""Explains why a connection was lost, in particular because of a certificate.
 
-Owns those words. Whether a certificate is trusted has been decided by Twisted, and is only explained here.
+Twisted has already decided whether a certificate is trusted. This module only words the reason.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 
 
 def why_lost(transport: Any, reason: Failure) -> str:
-    """What to say of a connection that was lost for this `reason`.
+    """Why a connection was lost, as a text for logs and errors.
 
-    :param transport: what the connection was carried by.
+    :param transport: the transport of the connection.
+    :param reason: the failure that Twisted reported.
     """
     if reason.check(VerificationError):
         return "the other side's certificate is for another name"
@@ -29,10 +30,9 @@ def why_lost(transport: Any, reason: Failure) -> str:
 
 
 def _certificate_fault(connection: Connection) -> str | None:
-    """What OpenSSL finds wrong with the certificates of the other side; None when nothing is, or there are
-    none.
+    """The fault that OpenSSL finds in the peer's certificates; None without a fault or without certificates.
 
-    The connection's own error says "certificate verify failed" and nothing more: they are verified again.
+    Verifies the certificates again, because the connection's own error only says "certificate verify failed".
     """
     shown = connection.get_peer_cert_chain()
     if not shown:

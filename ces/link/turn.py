@@ -1,10 +1,10 @@
-"""One write per link and reactor turn.
+"""Batches writes: one write per link and reactor turn.
 
-Owns the list of links that something waits for, and flushes them once all reads of a reactor turn have been
-handled (a `callLater(0)` runs then). Links whose outboxes hold the same runs share the encoded bytes.
+Owns the set of links with queued records. Flushes them with `callLater(0)`, after all reads of the reactor
+turn have been handled. Links whose queues hold the same runs share the encoded bytes.
 
-A turn in which very much arrives is flushed on the way: latency does not grow with the number of busy
-readers.
+A turn that receives much data is flushed in between, so that latency does not grow with the number of busy
+links.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from ces.model.wire import Run
-from ces.session.session import Batch
+from ces.session.queue import Batch
 
 Encoded = tuple[list[bytes], int]
-"""Frames as buffers to be written one after the other, and how many bytes they are."""
+"""Frames as buffers to write in order, and their total size in bytes."""
 
 
 class Memo:
-    """What links have sent in this turn, for others for which the same runs wait.
+    """A cache of the frames encoded in this turn, for links whose queues hold the same runs.
 
-    frames: encoded once, by dialect and runs.
-    batch, encoded: what the latest link took, in a session and without a gap, and its frames.
+    frames: encoded frames, by dialect and runs.
+    batch, encoded: the latest batch that a link took (in a session, without a gap), and its frames.
     """
 
     __slots__ = ("batch", "encoded", "frames")
@@ -37,28 +37,27 @@ class Memo:
 
 
 FLUSH_BYTES = 256 * 1024
-"""So many bytes received in one turn are passed on before more is read, while the processor's cache still has
-them."""
+"""Bytes received in one turn that cause a flush, while they are still in the processor's cache."""
 
 
 class Flushable(Protocol):
-    """A link, as far as a turn knows it."""
+    """The part of a link that a turn uses."""
 
     def flush(self, memo: Memo) -> None:
-        """Write what waits; `memo` holds what others have sent in this turn."""
+        """Write the queued records. `memo` is shared by all links that are flushed together."""
 
 
 class Group(Protocol):
-    """What is added to a turn: a routing group, or a link (which is its own group)."""
+    """The links that are added to a turn: a routing group, or a link, which is its own group."""
 
     @property
     def links(self) -> Sequence[Flushable]: ...
 
 
 class Turn:
-    """The links to be flushed at the end of this reactor turn.
+    """The links to flush at the end of this reactor turn.
 
-    :param clock: calls back when the turn has ended.
+    :param clock: the reactor, or a test's Clock.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -68,14 +67,14 @@ class Turn:
         self._scheduled = False
 
     def add(self, group: Group) -> None:
-        """Something was put into the outboxes of these links."""
+        """Flush these links at the end of the turn. Call it after putting runs into their queues."""
         self._groups.add(group)
         if not self._scheduled:
             self._scheduled = True
             self._clock.callLater(0, self._end)
 
     def took(self, runs: Sequence[Run]) -> None:
-        """These runs arrived and have been routed: flush now when enough has come in this turn."""
+        """Count received runs that have been routed. Flushes at once when `FLUSH_BYTES` is reached."""
         for run in runs:
             self._bytes += run.size
         if self._bytes >= FLUSH_BYTES:
@@ -86,7 +85,7 @@ class Turn:
         self.flush()
 
     def flush(self) -> None:
-        """Flush every link that was added."""
+        """Flush all added links now."""
         groups, self._groups = self._groups, set()
         self._bytes = 0
         memo = Memo()

@@ -15,7 +15,7 @@ The modules::
     messenger.py   Messenger: the link, the rooms, and the public methods
     reception.py   passes what arrives to callbacks and to `receive`
     inbox.py       records that nobody has received yet (pure)
-    spool.py       events that the hub has not acknowledged yet
+    outgoing.py       events that the hub has not acknowledged yet
     sendable.py    makes a record from what an application sends (pure)
     waiting.py     a queue of Deferreds; the errors
     service.py     MessengerService: for ``.tac`` files and a MultiService

@@ -1,7 +1,8 @@
 """The messenger: one link to a hub, its subscriptions and its spool.
 
-Owns the rooms, the state and the spool. `ces.uplink.reconnect.Dialler` dials and reconnects;
-`ces.messenger.reception.Reception` handles what arrives.
+Owns the rooms and the state. `ces.uplink.uplink.Uplink` dials and reconnects,
+`ces.messenger.reception.Reception` handles what arrives, `ces.messenger.outgoing.Outgoing` holds what the
+hub has not acknowledged.
 
 On the wire (docs/protocol.md sections 4 to 6): a new link first carries the subscriptions, then what the hub
 has not acknowledged, then what waits in the spool. A ces.1 hub does not acknowledge: each event is sent at
@@ -22,30 +23,26 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import IConnector
-from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits
-from ces.link.protocol import Link
+from ces.config.link import LinkSettings
+from ces.link.link import Link
 from ces.link.side import Side
 from ces.messenger.inbox import Inbox, Received
+from ces.messenger.outgoing import Outgoing, fail_unless_ignored
 from ces.messenger.reception import EventCallback, GapCallback, Reception, RecordCallback, not_async
 from ces.messenger.sendable import Sendable, make_run
-from ces.messenger.spool import Spool, fail_unless_ignored
 from ces.messenger.waiting import Closed, Dropped, TimedOut, TooManyWaiting, Waiting
-from ces.model.address import Address, parse_address
+from ces.model.address import HUB_PORT, Address, parse_address
 from ces.model.control import SubscriptionChange
 from ces.model.event import Event
 from ces.model.routing import MESSENGER
 from ces.model.wire import KnownRooms, room_fault
 from ces.model.withdrawn import withdraw
 from ces.ops.clock import utc_now
-from ces.session.session import Session
-from ces.uplink.reconnect import DIALLING, STOPPED, UP, WAITING, Dialler
-from ces.uplink.spool_file import SpoolFile
+from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING, Dialler
+from ces.uplink.uplink import Uplink
 
-DEFAULT_PORT: Final = 7100
 PATH: Final = "/connect/messenger"
 BUFFER: Final = 8 * 1024 * 1024
 
@@ -68,7 +65,7 @@ class State(StrEnum):
     """The last dial failed, or the connection was lost. The messenger dials again after a delay."""
 
 
-class Messenger(Dialler):
+class Messenger:
     """Connects a service to the Central Event System.
 
     Call `connect` to dial the hub, or pass `factory` to ``connectWS`` or ``reactor.connectTCP``. The
@@ -76,7 +73,7 @@ class Messenger(Dialler):
     delay. It makes its subscriptions again and sends what waits in its spool. Call `close` at the end.
 
     :param address: address of the hub: ``ws://event-hub``, ``wss://event-hub:443``, ``localhost:7100`` or
-        ``event-hub``. The default port is 7100.
+        ``event-hub``. The default port is 7100. Of a host name, every address is tried, IPv6 and IPv4.
     :param rooms: rooms to subscribe to. ``*`` is every room. Empty: only send.
     :param reactor: the Twisted reactor.
     :param spool: limit for the spool in bytes. Events wait there until the hub has acknowledged them. A full
@@ -89,7 +86,8 @@ class Messenger(Dialler):
     :param waits: limit for the number of Deferreds that wait, for each of `receive` (with `receive_record`),
         `flush` and `when_connected`.
     :param node: identifies this process to the hub. Default: the host name and a random part.
-    :param limits: limits of the link; not part of the public API.
+    :param settings: limits of the link, as docs/settings.md names them; not part of the public API. Default:
+        the defaults there.
     :param log: logger; not part of the public API.
     :param now: returns the present time as an aware datetime, for events without a time stamp. Default: the
         system clock. A test may pass its own.
@@ -110,12 +108,12 @@ class Messenger(Dialler):
         inbox: int = BUFFER,
         waits: int = 1000,
         node: str = "",
-        limits: LinkLimits | None = None,
+        settings: LinkSettings | None = None,
         log: Logger | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         if isinstance(address, str):
-            address = parse_address(address, DEFAULT_PORT, strip=PATH)
+            address = parse_address(address, HUB_PORT, strip=PATH)
         self._state = State.CLOSED
         self._on_state: tuple[Callable[[State], object], ...] = ()
         self._closed = False
@@ -133,16 +131,24 @@ class Messenger(Dialler):
             self._welcome,
             self._farewell,
         )
-        self._spool = Spool(spool, waits, reactor, self._report_lost)
-        side = Side(
-            self._reception, limits or LinkLimits(), reactor, log or Logger(namespace="ces.messenger")
+        log = log or Logger(namespace="ces.messenger")
+        self._side: Side[Link] = Side(settings or LinkSettings(), reactor, log)
+        self._reception.limited = self._side.limited
+        self._outgoing = Outgoing(self._side, spool, spool_dir, waits, self._report_lost)
+        self.address = address
+        """Address of the hub."""
+        self._uplink = Uplink(
+            self._reception,
+            self._side,
+            address,
+            PATH,
+            MESSENGER,
+            reactor,
+            queue=self._outgoing.queue,
+            failed=self._report_failed,
+            changed=self._changed,
         )
-        self._reception.limited = side.limited
-        self._spool_dir = os.path.abspath(spool_dir) if spool_dir else ""
-        super().__init__(
-            side, address, PATH, MESSENGER, reactor, session=Session(self._spool), failed=self._report_failed
-        )
-        self._open()
+        self._outgoing.open()
 
     # -- the link --------------------------------------------------------------------------------------------
 
@@ -154,41 +160,35 @@ class Messenger(Dialler):
         :raises ces.uplink.spool_file.SpoolError: when the spool on disk, which `close` has closed, cannot be
             opened again.
         """
-        self._open()
-        self.dial()
-
-    def _open(self) -> None:
-        """Open the spool on disk when a directory is set."""
-        if not self._spool_dir or self._spool.file is not None:
-            return
-        file = SpoolFile(self._spool_dir, "messenger", self.side.clock, self.side.limited)
-        found = self._spool.restore(file)
-        if found:
-            self.side.log.info(
-                "{records} events for {address} were found in {path}",
-                records=found,
-                address=self.address,
-                path=file.path,
-            )
+        self._outgoing.open()
+        self._uplink.dial()
 
     @property
-    def factory(self) -> ReconnectingClientFactory:
+    def factory(self) -> Dialler:
         """The client factory: for ``connectWS(messenger.factory)`` and ``reactor.connectTCP(host, port,
         messenger.factory)``. Use it instead of `connect`.
         """
-        return self
+        return self._uplink.factory
+
+    @property
+    def reason(self) -> str:
+        """Why the last dial failed or the last connection ended; empty while connected."""
+        return self._uplink.reason
 
     @property
     def state(self) -> State:
         """State of the link."""
         return self._state
 
-    @state.setter
-    def state(self, word: str) -> None:
-        # The dialler sets the state; this setter tells the callbacks.
+    def _changed(self, word: str) -> None:
+        """The uplink has a new state: tell the callbacks."""
         state = State(word)
         if state is self._state:
             return
+        if state is State.CONNECTING:
+            # An application may dial with `factory`, too.
+            self._outgoing.open()
+            self._closed = False
         self._state = state
         for callback in self._on_state:
             try:
@@ -237,30 +237,13 @@ class Messenger(Dialler):
             with suppress(TimedOut, TooManyWaiting):  # what then waits is told below
                 await self.flush(timeout)
         self._closed = True
-        cut = self.side.clock.callLater(timeout, self._cut)
-        await self.stop()
-        if cut.active():
-            cut.cancel()
-        kept = self._spool.close(self.session.take_sent() + self.session.take_waiting())
-        if kept:
-            self.side.log.info(
-                "{records} events for {address} are kept in {folder}",
-                records=kept,
-                address=self.address,
-                folder=self._spool_dir,
-            )
-        self.session.restart("")
+        abort = self._side.clock.callLater(timeout, self._uplink.factory.abort)
+        await self._uplink.stop()
+        if abort.active():
+            abort.cancel()
+        self._outgoing.close()
         self._reception.close()
         self._connected.fail(Closed("the messenger was closed"))
-
-    def _cut(self) -> None:
-        if self._current is not None:
-            self._current.transport.abortConnection()
-
-    def startedConnecting(self, connector: IConnector) -> None:
-        self._open()
-        self._closed = False
-        super().startedConnecting(connector)
 
     # -- rooms -----------------------------------------------------------------------------------------------
 
@@ -292,14 +275,16 @@ class Messenger(Dialler):
         old = [room for room in dict.fromkeys(rooms or self._rooms) if room in self._rooms]
         for room in old:
             del self._rooms[room]
-        if self.session.id:
+        link = self._uplink.link
+        if link is not None and link.session.id:
             withdraw(self._unwanted, old)
         self._announce(old, create=False)
 
     def _announce(self, rooms: list[str], create: bool) -> None:
-        if self.link is not None and self.link.joined:
+        link = self._uplink.link
+        if link is not None and link.connected:
             for start in range(0, len(rooms), ROOMS_AT_A_TIME):
-                self.link.tell(SubscriptionChange(rooms[start : start + ROOMS_AT_A_TIME], create))
+                link.tell(SubscriptionChange(rooms[start : start + ROOMS_AT_A_TIME], create))
 
     # -- what comes ------------------------------------------------------------------------------------------
 
@@ -386,16 +371,15 @@ class Messenger(Dialler):
         :raises ValueError: when the event is not a v2 event, names no room while `room` is not given, has a
             room whose name breaks the rules, or is larger than a message may be. Never because of the hub.
         """
-        run = make_run(event, room, self._known, self.side.limits.message, self._now)
+        run = make_run(event, room, self._known, self._side.settings.message_limit, self._now)
         if self._closed:
-            self._spool.dropped += 1
+            self._outgoing.queue.dropped += 1
             refused: Deferred[None] = Deferred()
             fail_unless_ignored(refused, Dropped("the messenger is closed"))
             return refused
-        if self.link is not None:
-            # Before `put`: so an event that is done as soon as it is written (ces.1) never reaches the file.
-            self.side.turn.add(self.link)
-        return self._spool.put(run)
+        # Before `put`: so an event that is done as soon as it is written (ces.1) never reaches the file.
+        self._uplink.flush()
+        return self._outgoing.put(run)
 
     def flush(self, timeout: float = 5.0) -> Deferred[None]:
         """Fires when every event sent so far has left: the hub has acknowledged it, or it was dropped.
@@ -406,8 +390,8 @@ class Messenger(Dialler):
         return Deferred.fromCoroutine(self._flush(timeout))
 
     async def _flush(self, timeout: float) -> None:
-        emptied = self._spool.emptied()
-        timer = self.side.clock.callLater(timeout, emptied.cancel)
+        emptied = self._outgoing.emptied()
+        timer = self._side.clock.callLater(timeout, emptied.cancel)
         try:
             await emptied
         except CancelledError:
@@ -415,7 +399,7 @@ class Messenger(Dialler):
                 raise
             why = f": {self.reason}" if self.reason else ""
             where = f"the link to {self.address} is {self.state}{why}"
-            waiting = f"{self._spool.records} not sent within {timeout:g} s"
+            waiting = f"{self._outgoing.records} not sent within {timeout:g} s"
             raise TimedOut(f"{waiting}: {where}") from None
         finally:
             if timer.active():
@@ -423,38 +407,38 @@ class Messenger(Dialler):
 
     # -- what the link and the spool tell --------------------------------------------------------------------
 
-    def _welcome(self, link: Link) -> None:
+    def _welcome(self, link: Link, fresh: bool) -> None:
         self._links += 1
-        if link.resumed:
+        if not fresh:
             self._announce(list(self._unwanted), create=False)
         else:
             self._unwanted.clear()
             if self._links > 1:
                 self._reception.gap(None)
         self._announce(list(self._rooms), create=True)
-        self.side.limited.info(
+        self._side.limited.info(
             "joined", "connected to {address}, speaking {dialect}", address=self.address, dialect=link.dialect
         )
         while self._connected:
             self._connected.pop().callback(None)
 
     def _farewell(self, reason: str) -> None:
-        self.side.limited.info(
+        self._side.limited.info(
             "left", "the link to {address} has ended: {reason}", address=self.address, reason=reason
         )
 
     def _report_failed(self, reason: str) -> None:
-        self.side.limited.warn(
+        self._side.limited.warn(
             "failed", "no link to {address}: {reason}; dialling again", address=self.address, reason=reason
         )
 
     def _report_lost(self, records: int) -> None:
-        self.side.limited.warn(
+        self._side.limited.warn(
             "lost",
             "events for {address} dropped unsent: {records} ({total} so far)",
             records=records,
             address=self.address,
-            total=self._spool.dropped,
+            total=self._outgoing.queue.dropped,
         )
 
     # -- what it shows ---------------------------------------------------------------------------------------
@@ -471,29 +455,30 @@ class Messenger(Dialler):
         """
         reception = self._reception
         return {
-            "sent": self._spool.taken,
-            "dropped": self._spool.dropped,
+            "sent": self._outgoing.queue.taken,
+            "dropped": self._outgoing.queue.dropped,
             "received": reception.received_records,
-            "missed": self.side.missed,
+            "missed": self._side.missed,
             "gaps": reception.gaps,
             "unread": reception.inbox.dropped,
-            "malformed": self.side.malformed + reception.undecodable,
+            "malformed": self._side.malformed + reception.undecodable,
             "failures": reception.failures,
             "reconnects": max(0, self._links - 1),
         }
 
     def status(self) -> dict[str, Any]:
         """A snapshot for logs and status pages, as JSON values. Buffers are in bytes."""
+        node, dialect = self._uplink.hub
         return {
             "address": self.address.url(),
             "state": self.state.value,
             "reason": self.reason,
-            "dialect": self.link.dialect if self.link is not None else "",
-            "hub": self.link.node if self.link is not None else "",
+            "dialect": dialect,
+            "hub": node,
             "rooms": sorted(self._rooms),
-            "spool-utilization": self._spool.waiting,
-            "spool-capacity": self._spool.limit,
-            "spool-disk": None if self._spool.file is None else self._spool.file.status(),
+            "spool-utilization": self._outgoing.waiting,
+            "spool-capacity": self._outgoing.queue.limit,
+            "spool-disk": self._outgoing.spool.status(),
             "inbox-utilization": self._reception.inbox.bytes,
             "inbox-capacity": self._reception.inbox.limit,
             **self.counters,

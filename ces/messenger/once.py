@@ -43,5 +43,5 @@ async def _send_once(
         await messenger.flush(timeout)
     finally:
         await messenger.close()
-    if messenger.last is None or not messenger.last.wasClean:
+    if not messenger.factory.closed_in_order:
         raise Unconfirmed(f"the link to {messenger.address} broke before the hub confirmed the event")

@@ -1,7 +1,7 @@
 """Passes what arrives at a messenger to callbacks, to the inbox, and to who waits in `receive`.
 
 Owns the callbacks, the inbox and the counters of what arrived. As the owner of the messenger's links
-(`ces.link.owner.Owner`) it hears when a link joins and when it leaves, and tells the messenger.
+(`ces.link.link.Owner`) it hears when a link joins and when it leaves, and tells the messenger.
 
 Every callback gets every record at once. The inbox gets a record when the application has called `receive`
 before, or when there is no callback. So nothing is lost before the first `receive`, and an application that
@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from ces.link.owner import Owner
-from ces.link.protocol import Link
+from ces.link.link import Link, Owner
 from ces.messenger.inbox import Inbox, Received
 from ces.messenger.waiting import Closed, Waiting
-from ces.model.control import SubscriptionChange
+from ces.model.control import Gap, SubscriptionChange
 from ces.model.event import Event, EventError
 from ces.model.wire import Run
 from ces.ops.logging import Limited
@@ -40,8 +39,8 @@ class Reception(Owner):
     :param node: identifies the messenger.
     :param inbox: where records wait.
     :param waits: limit for the number of Deferreds that wait for records.
-    :param welcome: called with a link that has joined.
-    :param farewell: called with the reason when a link that had joined has ended.
+    :param welcome: called when the messenger is connected, with the link and whether the session is new.
+    :param farewell: called with the reason when the connection has ended.
 
     received_records: number of records that arrived. gaps: number of times that records were missed, or may
     have been. undecodable: number of records that are not v2 events. failures: number of exceptions that
@@ -55,7 +54,7 @@ class Reception(Owner):
         node: str,
         inbox: Inbox,
         waits: int,
-        welcome: Callable[[Link], None],
+        welcome: Callable[[Link, bool], None],
         farewell: Callable[[str], None],
     ) -> None:
         self.node = node
@@ -128,20 +127,22 @@ class Reception(Owner):
 
     # -- what links call -------------------------------------------------------------------------------------
 
-    def admit(self, link: Link) -> str | None:
-        """Accept every hub."""
-        return None
-
     def joined(self, link: Link) -> None:
-        """A link can carry records now."""
-        self._welcome(link)
+        """The messenger is connected for the first time."""
+        self._welcome(link, True)
 
-    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
-        """A hub does not subscribe at a messenger."""
+    def attached(self, link: Link, fresh: bool) -> None:
+        """The messenger is connected again."""
+        self._welcome(link, fresh)
 
-    def missed(self, link: Link, records: int) -> None:
-        """The hub dropped `records` records for this messenger."""
-        self.gap(records)
+    def detached(self, link: Link) -> None:
+        """The connection has ended."""
+        self._farewell(link.ended)
+
+    def told(self, link: Link, message: SubscriptionChange | Gap) -> None:
+        """The hub dropped records for this messenger. A hub does not subscribe at a messenger."""
+        if isinstance(message, Gap):
+            self.gap(message.lost)
 
     def gap(self, records: int | None) -> None:
         """Tell the application that records were missed; None when the number is not known."""
@@ -151,10 +152,6 @@ class Reception(Owner):
                 callback(records)
             except Exception:  # a callback's mistake must not harm the other callbacks or the link
                 self.failed(callback)
-
-    def left(self, link: Link, reason: str) -> None:
-        """The link has ended."""
-        self._farewell(reason)
 
     def received(self, link: Link, runs: list[Run]) -> None:
         """Records have arrived."""

@@ -1,6 +1,5 @@
-"""Floor 0: what an event, a record, a frame and a route are.
+"""Floor 0: events, records, frames and routes.
 
-Everything here is pure: no Twisted, no Autobahn, no sockets, no clock and no logging. Time comes in as an
-argument, links are opaque values, and what is wrong with an input is an exception or a returned reason that
-says so in a sentence.
+Everything here is pure: no Twisted, no Autobahn, no sockets, no clock and no logging. Time is an argument.
+Links are opaque values. A fault in the input is an exception or a returned reason, worded as a sentence.
 """

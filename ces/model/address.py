@@ -1,4 +1,4 @@
-"""Addresses of hubs, repeaters and targets, as people write them.
+"""Parses the addresses of hubs, repeaters and targets that people write.
 
 Grammar::
 
@@ -7,8 +7,8 @@ Grammar::
     host    = name | IPv4 | "[" IPv6 "]"
     name    = label *("." label) ["."]          a label is 1 to 63 of A-Z a-z 0-9 "-" "_"
 
-Without a scheme an address means ``ws``; without a port the caller's default (7100 for hubs, 7101 for
-repeaters) for ``ws`` and ``wss``, and the scheme's own port for ``http`` and ``https``.
+The default scheme is ``ws``. The default port of ``ws`` and ``wss`` is the caller's (`HUB_PORT` for hubs,
+`REPEATER_PORT` for repeaters); that of ``http`` and ``https`` is 80 and 443.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ import idna
 
 import ces
 
+HUB_PORT = 7100
+REPEATER_PORT = 7101
+
 WEBSOCKET_SCHEMES = ("ws", "wss")
 HTTP_SCHEMES = ("http", "https")
 
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-# Exact, because resolvers raise what Twisted does not expect for an empty or an overlong label.
+# Strict, because resolvers raise exceptions that Twisted does not expect for an empty or overlong label.
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 class AddressError(ces.Error, ValueError):
-    """An address that cannot be dialled; the text is one sentence that names it and says why."""
+    """The address cannot be dialled. The text is one sentence that names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to dial. `host` bears no brackets; `path` is empty or begins with ``/``, and ends without one."""
+    """Where to dial. `host` has no brackets. `path` is empty, or begins with ``/`` and ends without one."""
 
     scheme: str
     host: str
@@ -44,17 +47,17 @@ class Address:
 
     @property
     def secure(self) -> bool:
-        """Whether the link runs over TLS."""
+        """Whether the connection uses TLS."""
         return self.scheme in ("wss", "https")
 
     @property
     def netloc(self) -> str:
-        """``host:port``, an IPv6 host in brackets: the address's name in logs and in ``/interconnect``."""
+        """``host:port``, with an IPv6 host in brackets. Logs and ``/interconnect`` show this form."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     def url(self, path: str = "") -> str:
-        """The whole URL, with `path` (which begins with ``/``) appended to the address's own."""
+        """The full URL: the address, its own path, then `path`, which begins with ``/``."""
         return f"{self.scheme}://{self.netloc}{self.path}{path}"
 
     def __str__(self) -> str:
@@ -64,20 +67,21 @@ class Address:
 def parse_address(
     text: str, default_port: int, schemes: tuple[str, ...] = WEBSOCKET_SCHEMES, strip: str = ""
 ) -> Address:
-    """Read an address.
+    """Parse an address.
 
-    :param text: what a person or a configuration file wrote; may be percent-encoded as a whole.
-    :param default_port: the port of a ``ws``/``wss`` address that names none.
+    :param text: the address as a person or a configuration file wrote it. The whole text may be
+        percent-encoded.
+    :param default_port: the port of a ``ws`` or ``wss`` address without one.
     :param schemes: the schemes that are allowed here.
-    :param strip: a path that may be written but is implied, for example ``/connect/hub``.
-    :raises AddressError: when no address can be read from it.
+    :param strip: a path that is implied and therefore removed, for example ``/connect/hub``.
+    :raises AddressError: when `text` is not a valid address.
     """
     written = text.strip()
     if re.match(r"(?i)(wss?|https?)%3a", written) or re.fullmatch(r"[^/%]+%3[aA]\d+.*", written):
         written = unquote(written)
     if not written:
         raise AddressError("an address is empty; expected host, host:port or a URL such as ws://host:port")
-    # One slash is what proxies and routers leave of two in the middle of a path.
+    # Proxies and routers reduce two slashes in the middle of a path to one.
     written = re.sub(r"(?i)^(wss?|https?):/(?=[^/])", r"\1://", written)
     if "://" not in written:
         written = f"ws://{written}"
@@ -94,7 +98,7 @@ def parse_address(
         raise AddressError(f"address {text!r} names no host; expected {expected}")
     if scheme in ("wss", "https") and ":" not in host:
         try:
-            idna.encode(host)  # as TLS does, to compare the name with those in the certificate
+            idna.encode(host)  # TLS does this too, before it compares the name with the certificate
         except idna.IDNAError as error:
             raise AddressError(f"address {text!r} names a host that no certificate can: {error}") from None
     if parts.fragment or parts.username is not None or (parts.query and scheme not in HTTP_SCHEMES):

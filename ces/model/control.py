@@ -3,11 +3,11 @@
 Grammar::
 
     subscription = {"rooms": [room, ...], "create": true | false}
-    control      = {"hello": {"node": ID, "session": SID | null, "received": N [, "resumed": bool, "window":
-    SECONDS]}}
+    control      = {"hello": {"node": ID, "session": SID | null, "received": N
+                              [, "resumed": bool, "window": SECONDS]}}
                  | {"ack": N} | {"gap": {"lost": N}} | {"error": {"code": CODE, "reason": TEXT}}
 
-A message that holds none of the control keys is a subscription change. Unknown keys are ignored.
+A message without any of the control keys is a subscription change. Unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ces.model.wire import room_fault
 
 
 class MalformedControl(ces.Error, ValueError):
-    """A text message that is neither a subscription change nor a control message; the text says why."""
+    """A text message is neither a subscription change nor a control message. The text says why."""
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class SubscriptionChange(msgspec.Struct, frozen=True):
-    """Rooms to add (``create``) or to remove; to remove none is to remove all."""
+    """Rooms to add (``create`` is true) or to remove. To remove an empty list is to remove all rooms."""
 
     rooms: list[str] = []
     create: bool = False
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
-    """The first message of either side. ``session`` is None where no session is offered or kept."""
+    """The first message of either side. ``session`` is None when the sender has no session to resume."""
 
     node: str
     session: Annotated[str, msgspec.Meta(max_length=128)] | None = None
@@ -45,13 +45,13 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """`lost` records were dropped at this point of the stream."""
+    """`lost` records were evicted from the sender's queue at this point of the stream."""
 
     lost: Count
 
 
 class Error(msgspec.Struct, frozen=True):
-    """What was wrong with something that the other side sent; ``code`` as in docs/protocol.md section 9."""
+    """Reports a fault in what the other side sent. ``code`` is one of docs/protocol.md section 9."""
 
     code: int
     reason: str
@@ -69,7 +69,7 @@ class _Text(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Message = SubscriptionChange | Hello | Gap | Error
-"""What is written by `write_control`; an acknowledgement by `ack_text`, which is short and frequent."""
+"""The messages that `write_control` writes. Acknowledgements are frequent: `ack_text` writes them."""
 
 NODE_LENGTH = 128
 
@@ -79,9 +79,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_control(text: bytes) -> Message | int:
-    """Read a text message; an ack is returned as its number.
+    """Parse a text message. An acknowledgement is returned as its number.
 
-    :raises MalformedControl: when it is no JSON object of the grammar, or a room or a node breaks its rules.
+    :raises MalformedControl: when the text is not a JSON object of the grammar, or when a room or a node
+        breaks its rules.
     """
     try:
         message = _decode(text)
@@ -111,19 +112,19 @@ def read_control(text: bytes) -> Message | int:
 
 
 def write_control(message: Message) -> bytes:
-    """The text of a message."""
+    """The JSON text of a message."""
     if isinstance(message, SubscriptionChange):
         return _encode(message)
     return _encode({type(message).__name__.lower(): message})
 
 
 def ack_text(number: int) -> bytes:
-    """The text of an acknowledgement."""
+    """The JSON text of an acknowledgement."""
     return b'{"ack":%d}' % number
 
 
 class _Ack(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """An acknowledgement and nothing else."""
+    """A message with an acknowledgement and no other key."""
 
     ack: Count
 
@@ -132,7 +133,7 @@ _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 def ack_number(text: bytes) -> int | None:
-    """The number, when `text` is a plain acknowledgement; None for `read_control` to decide."""
+    """The number of a plain acknowledgement. On None, the caller passes the text to `read_control`."""
     try:
         return _decode_ack(text).ack
     except _UNREADABLE:

@@ -1,12 +1,12 @@
-"""Whole WebSocket data frames, cut from and made into bytes (RFC 6455 section 5.2).
+"""Parses and builds whole WebSocket data frames (RFC 6455 section 5.2).
 
-Owns the fast way of the ordinary frame: binary, final, unfragmented, no reserved bit, masked as its direction
-demands, minimal length, within the size limit. Everything else (control, text, continuation, violations) is
-"not mine": `scan` stops in front of it and Autobahn, which knows every rule, takes it from there. So the
-scanner needs no error path.
+This is the fast path for ordinary frames: binary, final, not fragmented, no reserved bit, masked as the
+direction requires, minimal length encoding, within the size limit. `scan` stops in front of any other frame
+(control, text, continuation, violation) and leaves it to Autobahn, which knows every rule. The scanner
+therefore has no error path.
 
-Cost per 400-byte frame on the author's measurements (docs/performance.md): about 0.6 us to scan a masked
-frame, of which unmasking in C (websockets' `apply_mask`) is 0.1 us; about 0.2 us to make an unmasked one.
+Cost of a 400-byte frame (docs/performance.md): about 0.6 us to scan a masked one, of which 0.1 us is
+unmasking in C (`apply_mask` of websockets); about 0.2 us to build an unmasked one.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the C one where there is one
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # in C where that is available
 
 TEXT_FIN = 0x81
 BINARY_FIN = 0x82
 MASKED = 0x80
 
 SHORT_PLAIN, SHORT_MASKED = 2, 6
-"""Bytes in front of a payload of up to 125 bytes."""
+"""Header length in bytes, for a payload of up to 125 bytes."""
 
 LARGE = 4096
-"""A payload of so many bytes is not copied where that can be avoided; smaller ones are cheaper to copy."""
+"""Size in bytes from which avoiding the copy of a payload pays. Smaller payloads are cheaper to copy."""
 
 GATHERED = 32
-"""So many parts of a message are left to the kernel to gather; to join more is cheaper."""
+"""Largest number of message parts that are passed to the kernel unjoined. Joining more parts is cheaper."""
 
 
 class Scan(NamedTuple):
-    """What `scan` found.
+    """The result of `scan`.
 
     payloads: the unmasked payloads of whole binary messages, in order.
-    end: where the first byte stands that was not consumed.
-    missing: how many more bytes complete the acceptable frame that begins at `end`; 0 when what stands there
-        is not this module's, or when its header is not complete.
+    end: index of the first byte that was not consumed.
+    missing: number of bytes still needed for the frame that begins at `end`; 0 when this module does not
+        handle that frame or its header is incomplete.
     """
 
     payloads: list[bytes]
@@ -46,12 +46,12 @@ class Scan(NamedTuple):
 
 
 def scan(data: bytes, masked: bool, limit: int) -> Scan:
-    """Take whole binary messages from the beginning of `data`, which must begin at a frame boundary outside a
-    message.
+    """Parse whole binary messages from the beginning of `data`.
 
-    :param masked: True on the serving side (frames must be masked), False on the dialling side (they must
-        not).
-    :param limit: the largest payload in bytes; a larger frame is left alone.
+    :param data: received bytes. They must begin at a frame boundary, and not inside a fragmented message.
+    :param masked: True on the serving side, where frames must be masked; False on the dialling side, where
+        they must not be.
+    :param limit: the largest payload in bytes. `scan` stops in front of a larger frame.
     """
     payloads: list[bytes] = []
     take = payloads.append
@@ -96,10 +96,11 @@ def scan(data: bytes, masked: bool, limit: int) -> Scan:
 
 
 def short_text(data: bytes, masked: bool) -> bytes | None:
-    """The payload of the whole, final, minimal text frame of up to 125 bytes that begins `data`; None when
-    there stands anything else.
+    """The payload of the text frame at the beginning of `data`.
 
-    Its bytes may not be UTF-8: only who knows the text that it looks for may take it from here.
+    The payload is not checked to be UTF-8. Callers must compare it with texts that they expect, or check it.
+
+    :return: None unless `data` begins with a whole, final text frame with a payload of up to 125 bytes.
     """
     if len(data) < 2 or data[0] != TEXT_FIN:
         return None
@@ -112,7 +113,7 @@ def short_text(data: bytes, masked: bool) -> bytes | None:
 
 
 def text(payload: bytes, masked: bool) -> bytes:
-    """A text frame with a payload of up to 125 bytes."""
+    """Build a text frame. The payload must be at most 125 bytes long."""
     if not masked:
         return bytes((TEXT_FIN, len(payload))) + payload
     mask = os.urandom(4)
@@ -120,7 +121,10 @@ def text(payload: bytes, masked: bool) -> bytes:
 
 
 def header(length: int, bit: int = 0) -> bytes:
-    """The header of a final binary frame of `length` bytes; `bit` is `MASKED` when a key follows."""
+    """The header of a final binary frame with a payload of `length` bytes.
+
+    :param bit: `MASKED` when a masking key follows, otherwise 0.
+    """
     if length < 126:
         return bytes((BINARY_FIN, bit | length))
     if length < 65536:
@@ -129,11 +133,11 @@ def header(length: int, bit: int = 0) -> bytes:
 
 
 _SHORT = tuple(header(length) for length in range(2048))
-"""The headers of what most events are long."""
+"""Ready-made headers for the lengths that most events have."""
 
 
 def frames(payloads: Iterable[bytes]) -> bytes:
-    """Unmasked binary frames, one per payload: what a serving side sends. Shareable between links."""
+    """Unmasked binary frames, one per payload, as a serving side sends them. Links may share the result."""
     parts: list[bytes] = []
     for payload in payloads:
         length = len(payload)
@@ -142,8 +146,10 @@ def frames(payloads: Iterable[bytes]) -> bytes:
 
 
 def gathered(messages: Iterable[list[bytes]]) -> list[bytes]:
-    """Unmasked binary frames, one per message, which comes as the parts of its payload; they are not joined
-    unless they are many, since the kernel gathers them itself. Shareable between links.
+    """Unmasked binary frames, one per message, as buffers to send in order. Links may share the result.
+
+    :param messages: each message is a list of the parts of its payload. Up to `GATHERED` parts stay separate,
+        because the kernel gathers them.
     """
     buffers: list[bytes] = []
     for parts in messages:
@@ -156,7 +162,10 @@ def gathered(messages: Iterable[list[bytes]]) -> list[bytes]:
 
 
 def masked_frames(payloads: Iterable[bytes]) -> bytes:
-    """Masked binary frames, one per payload, each with a fresh key (RFC 6455 5.3): for a dialling side."""
+    """Masked binary frames, one per payload, as a dialling side sends them.
+
+    Each frame has a new key (RFC 6455 section 5.3), so links cannot share the result.
+    """
     parts: list[bytes] = []
     for payload in payloads:
         mask = os.urandom(4)

@@ -15,9 +15,6 @@ import ces
 from ces.model.event import rfc3339
 from ces.model.wire import MalformedRecord, Run, make_record
 
-EVENT_DEPTH = 64
-"""Default limit for the nesting of an event. A v2 event without data has a depth of 2."""
-
 EVENTS = 10_000
 """Limit for the events in one body. More would block the reactor for a second or longer."""
 
@@ -97,20 +94,20 @@ def stamp_event(event: bytes, moment: datetime) -> bytes:
     return msgspec.json.encode(keys)
 
 
-def read_posted(body: bytes, limit: int, now: datetime, depth: int = EVENT_DEPTH) -> list[Run]:
+def read_posted(body: bytes, limit: int, depth: int, now: datetime) -> list[Run]:
     """Return the events in a request's body, each tagged with the room that it names.
 
     :param limit: limit for one record, in bytes. A larger record would close every link that it is sent on.
+    :param depth: limit for the nesting of an event. A v2 event without data has a depth of 2.
     :param now: the time stamp of events that have none.
-    :param depth: limit for the nesting of an event.
     :raises MalformedEvent: when any event is wrong, with the byte or the item. The caller must then use none.
     """
     try:
-        body.decode()  # msgspec does not check strings that it does not decode
+        body.decode()  # msgspec does not check that raw values are UTF-8
         single = body.lstrip()[:1] != b"["
         items = [bytes(_any(body))] if single else [bytes(item) for item in _items(body)]
     except msgspec.ValidationError:
-        raise MalformedEvent(f"The array holds more than {EVENTS} events, the most that is taken.") from None
+        raise MalformedEvent(f"The array holds more than {EVENTS} events, which is the limit.") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"The body is not JSON: {error}.") from None
     runs: list[Run] = []
@@ -126,7 +123,7 @@ def read_posted(body: bytes, limit: int, now: datetime, depth: int = EVENT_DEPTH
 
 
 def is_deeper(text: bytes, depth: int) -> bool:
-    """Whether valid JSON is nested deeper than `depth`. ``{"a": []}`` has a depth of 2."""
+    """Whether `text`, which must be valid JSON, is nested deeper than `depth`. ``{"a": []}`` is 2 deep."""
     if text.count(b"{") + text.count(b"[") <= depth:
         return False
     brackets = _NO_BRACKET.sub(b"", text).translate(_SQUARE)

@@ -1,12 +1,12 @@
-"""Where an event goes: source decides destination (docs/protocol.md section 6).
+"""The routing tables: which links an event goes to (docs/protocol.md section 6).
 
-Owns who is connected, who wants which room and whose turn it is among the repeaters; does not send.
-`destinations` answers with a `Group`, the caller puts the run into each member's outbox. Links are opaque
-hashable values.
+`HubRoutes` owns the set of links, their subscriptions, and the round robin among the repeaters. It does not
+send: `destinations` returns a `Group`, and the caller puts the run into each member's send queue. Links are
+opaque hashable values.
 
-Answers are cached per source kind and room, so that routing a run is one dict look-up; a change of one room
-forgets that room's answers, a change that concerns every room forgets all. The cache is bounded in rooms and
-in the links that its answers hold.
+Cost: routing a run is one dict lookup, because groups are cached per source kind and room. A change of one
+room drops that room's groups; a change that concerns every room drops all. The cache is bounded in rooms and
+in the links that its groups hold.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ces.model.wire import EVERY_ROOM
 HUB, MESSENGER, REPEATER = KINDS = ("hub", "messenger", "repeater")
 
 LINKS_BOUND = 1_000_000
-"""The answers that are kept hold about so many links together, each in some 50 bytes."""
+"""Limit of the links that all cached groups hold together (approximate). Each takes about 50 bytes."""
 
 WITHOUT_BOUND = 1024
-"""A group remembers itself without one link or another as long as these hold no more links together."""
+"""Limit of the links that a group's cached copies without one link hold together."""
 
 L = TypeVar("L")
 
 
 class _Space:
-    """How many more links the answers of one table may hold."""
+    """How many more links the cached groups of one table may hold."""
 
     __slots__ = ("left",)
 
@@ -40,7 +40,7 @@ class Group(Generic[L]):
     """The links that an event goes to.
 
     links: messengers and hubs, each once.
-    repeater: whether one repeater gets it too (`HubRoutes.next_repeater` says which).
+    repeater: whether one repeater gets the event too; `HubRoutes.next_repeater` chooses it.
     """
 
     __slots__ = ("_members", "_space", "_without", "links", "repeater")
@@ -58,7 +58,7 @@ class Group(Generic[L]):
         return [link for link in links if link in self._members]
 
     def without(self, source: L | None) -> Group[L]:
-        """The same group less the link that sent the event."""
+        """This group without `source`, the link that sent the event."""
         if source is None or source not in self._members:
             return self
         less = self._without.get(source)
@@ -68,7 +68,7 @@ class Group(Generic[L]):
             full = self._space.left <= 0
             links = tuple(link for link in self.links if link is not source)
             less = Group(links, self.repeater, self._space)
-            if not full:  # if it is, the next room that is new makes room
+            if not full:  # `HubRoutes.destinations` clears a full cache; until then nothing is added
                 self._without[source] = less
         return less
 
@@ -77,8 +77,8 @@ class HubRoutes(Generic[L]):
     """The routing table of one hub.
 
     :param in_room: whether this is an in-room hub, which does not pass events from repeaters on to hubs.
-    :param cache_bound: how many rooms' answers are kept per source kind.
-    :param links_bound: about how many links those answers hold together.
+    :param cache_bound: limit of rooms in the cache, per source kind.
+    :param links_bound: approximate limit of the links that all cached groups hold together.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class HubRoutes(Generic[L]):
         self._links_bound = links_bound
         self._space = _Space(links_bound)
         self.wants = 0
-        """How many rooms all links want, each counted once for each link."""
+        """The number of subscriptions: the sum of all links' rooms."""
         self._kinds: dict[L, str] = {}
         self._rooms_of: dict[L, dict[bytes, None]] = {}
         self._by_room: dict[str, dict[bytes, dict[L, None]]] = {MESSENGER: {}, HUB: {}}
@@ -98,10 +98,10 @@ class HubRoutes(Generic[L]):
         self._cache: dict[str, dict[bytes, Group[L]]] = {kind: {} for kind in KINDS}
 
     def join(self, link: L, kind: str, everything: bool = False) -> None:
-        """A link has come.
+        """Add a link.
 
-        :param everything: whether it gets every room without asking, as a hub does that cannot announce its
-            interest.
+        :param everything: whether the link gets every room without a subscription. A hub in ces.1 does, since
+            it cannot announce its interest.
         """
         self._kinds[link] = kind
         self._rooms_of[link] = {}
@@ -111,7 +111,7 @@ class HubRoutes(Generic[L]):
             self.subscribe(link, [EVERY_ROOM])
 
     def leave(self, link: L) -> list[bytes]:
-        """A link has gone; to leave twice is to leave once.
+        """Remove a link. Does nothing if it was removed before.
 
         :return: the rooms that no messenger wants any more.
         """
@@ -124,30 +124,19 @@ class HubRoutes(Generic[L]):
         return ended
 
     def rest(self, link: L) -> None:
-        """A repeater gets nothing more until it is replaced."""
+        """Take a repeater out of the round robin. It gets nothing more until `wake` is called for it."""
         if link in self._repeaters:
             place = self._repeaters.index(link)
             del self._repeaters[place]
             self._turn -= place < self._turn
 
-    def replace(self, old: L, new: L) -> None:
-        """`new` takes the place of `old`, with all that it wants."""
-        kind = self._kinds.pop(old)
-        self._kinds[new] = kind
-        rooms = self._rooms_of[new] = self._rooms_of.pop(old)
-        if kind == REPEATER:
-            self.rest(old)
-            self._repeaters.append(new)
-            return
-        table = self._by_room[kind]
-        for room in rooms:
-            links = table[room]
-            del links[old]
-            links[new] = None
-        self._forget(list(rooms))
+    def wake(self, link: L) -> None:
+        """Put a repeater back into the round robin."""
+        if self._kinds.get(link) == REPEATER and link not in self._repeaters:
+            self._repeaters.append(link)
 
     def subscribe(self, link: L, rooms: Iterable[bytes]) -> list[bytes]:
-        """Add rooms to what a link wants; ``*`` is every room.
+        """Subscribe a link to rooms; ``*`` is every room.
 
         :return: the rooms that no messenger wanted before.
         """
@@ -169,7 +158,7 @@ class HubRoutes(Generic[L]):
         return began if kind == MESSENGER else []
 
     def unsubscribe(self, link: L, rooms: Iterable[bytes] | None) -> list[bytes]:
-        """Remove rooms from what a link wants; None removes all.
+        """Unsubscribe a link from rooms; None means all of its rooms.
 
         :return: the rooms that no messenger wants any more.
         """
@@ -195,7 +184,7 @@ class HubRoutes(Generic[L]):
         return ended if kind == MESSENGER else []
 
     def _forget(self, rooms: list[bytes]) -> None:
-        """The answers for these rooms may not hold any more."""
+        """Drop the cached groups of these rooms."""
         for cache in self._cache.values():
             if len(rooms) > len(cache) or EVERY_ROOM in rooms:
                 cache.clear()
@@ -204,7 +193,12 @@ class HubRoutes(Generic[L]):
                     cache.pop(room, None)
 
     def destinations(self, room: bytes, source_kind: str, source: L | None = None) -> Group[L]:
-        """Where an event for `room` goes that came from `source`, a link of kind `source_kind`."""
+        """The links that an event goes to.
+
+        :param room: the event's room.
+        :param source_kind: the kind of the link that sent the event.
+        :param source: that link, which does not get its own event; None when the event came over HTTP.
+        """
         cache = self._cache[source_kind]
         group = cache.get(room)
         if group is None:
@@ -219,7 +213,7 @@ class HubRoutes(Generic[L]):
 
     def _find(self, room: bytes, source_kind: str) -> Group[L]:
         if room != EVERY_ROOM and not any(room in rooms for rooms in self._by_room.values()):
-            # All rooms that nobody wants by name share one group.
+            # All rooms that no link wants by name share one group.
             return self.destinations(EVERY_ROOM, source_kind)
         links: dict[L, None] = {}
         kinds = [MESSENGER]
@@ -231,7 +225,11 @@ class HubRoutes(Generic[L]):
         return Group(tuple(links), source_kind == MESSENGER, self._space)
 
     def next_repeater(self, backlogged: Callable[[L], bool]) -> L | None:
-        """The repeater whose turn it is, over backlogged ones while there is another; None without any."""
+        """The next repeater of the round robin.
+
+        :param backlogged: whether a repeater's queue is backlogged. It is then skipped, unless all are.
+        :return: None when there is no repeater.
+        """
         repeaters = self._repeaters
         if not repeaters:
             return None
@@ -245,19 +243,19 @@ class HubRoutes(Generic[L]):
         return repeaters[place]
 
     def links(self, kind: str) -> list[L]:
-        """The links of a kind, in the order in which they came."""
+        """The links of a kind, in the order in which they joined."""
         return [link for link, its_kind in self._kinds.items() if its_kind == kind]
 
     def rooms(self, link: L) -> Set[bytes]:
-        """The rooms that a link wants, as they are now and will be."""
+        """The rooms that a link wants: a live view, which follows later changes."""
         return self._rooms_of[link].keys()
 
     def wanted(self) -> list[bytes]:
-        """The rooms that messengers want, ``*`` included: what a hub announces to other hubs."""
+        """The rooms that messengers want, ``*`` included. A hub announces them to other hubs."""
         return list(self._by_room[MESSENGER])
 
     def is_wanted(self, room: bytes) -> bool:
-        """Whether a messenger wants `room` (or ``*``) by that name."""
+        """Whether a messenger has subscribed to `room` by name. ``*`` counts only as the name ``*``."""
         return room in self._by_room[MESSENGER]
 
     def messengers_by_room(self) -> dict[bytes, list[L]]:
@@ -269,11 +267,11 @@ class HubRoutes(Generic[L]):
 
 
 class RepeaterRoutes:
-    """Which targets an event for a room goes out to.
+    """The routing table of one repeater: which targets an event goes to.
 
-    :param routes: pattern -> targets; a pattern is a room, a prefix with a trailing ``*`` (``ITB-*``), or
+    :param routes: targets by pattern. A pattern is a room, a prefix with a trailing ``*`` (``ITB-*``), or
         ``*``.
-    :param cache_bound: how many rooms' answers are kept.
+    :param cache_bound: limit of rooms in the cache.
     """
 
     def __init__(self, routes: dict[str, tuple[str, ...]], cache_bound: int = 65536) -> None:
@@ -283,7 +281,9 @@ class RepeaterRoutes:
         self._cache: dict[bytes, tuple[str, ...]] = {}
 
     def targets(self, room: bytes) -> tuple[str, ...]:
-        """The targets for `room`, each once: those of the room itself, then prefixes', longer first."""
+        """The targets for `room`, each once: first those of the room itself, then those of matching prefixes,
+        the longest first.
+        """
         found = self._cache.get(room)
         if found is None:
             every: dict[str, None] = dict.fromkeys(self._exact.get(room, ()))

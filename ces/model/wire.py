@@ -1,17 +1,16 @@
-r"""Records and runs of them: what binary messages hold (docs/protocol.md sections 2 and 3).
+r"""Parses and builds binary messages: records and runs of records (docs/protocol.md sections 2 and 3).
 
-Grammar, strictly as written by us::
+Grammar of a strictly written record, as we send it::
 
     record = room LF event LF          room\n{"key":"power",...}\n
     room   = 0*255 bytes of UTF-8 without control characters, not beginning with "{", not "*"
     event  = one JSON object on one line
 
-Owns the grammar and the two dialects' way of holding records; does not know links, rooms' subscribers or
-JSON: an event is carried as the bytes that it came as, once its first byte has been seen to be ``{``.
+Owns the grammar and how the two dialects pack records into messages. Knows nothing of links or subscribers.
+Does not parse JSON: an event is carried unchanged once its first byte is known to be ``{``.
 
-A *run* is what routing handles: consecutive records of one message stream that are for one room. It is routed
-once and its encoded forms are made at most once, however many records it has and however many links it goes
-to.
+A *run* is the unit of routing: consecutive records for one room that arrived together. A run is routed once,
+and each of its encoded forms is built at most once, whatever the number of its records and links.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import ces
 from ces.model import frames
 
 BATCH_BYTES = 64 * 1024
-"""A ces.2 message grows no larger than this, unless one record alone does (docs/protocol.md section 3)."""
+"""Size limit of a ces.2 message, unless a single record is larger (docs/protocol.md section 3)."""
 
 ROOM_BYTES = 255
 EVERY_ROOM = b"*"
@@ -34,23 +33,23 @@ CES2 = "ces.2"
 
 
 class MalformedRecord(ces.Error, ValueError):
-    """A record that breaks the grammar; the text is a sentence that says how."""
+    """A record breaks the grammar. The text is a sentence that says how."""
 
 
 RECORD_BYTES = 128
-"""A record weighs at least so much where memory is bounded: about what Python needs for the smallest."""
+"""Least weight of a record in bytes, for memory limits: about what Python needs for the smallest record."""
 
 
 class Run:
-    """One or more records for one room, in order. Made once, shared by every link that it goes to; never
-    changed.
+    """One or more records for one room, in order. Immutable, and shared by every link that it goes to.
 
     :param room: the room's id.
-    :param parts: the records, strictly written: each part one or more of them back to back, and no longer
-        than `BATCH_BYTES` unless it is one record alone.
-    :param count: how many records that is, where it is not the number of parts.
+    :param parts: the strictly written records. Each part is one or more records back to back, and no longer
+        than `BATCH_BYTES` unless it is a single record.
+    :param count: the number of records; 0 when each part is one record.
 
-    size: bytes of the records. weight: bytes that they count for in what is bounded.
+    size: bytes of the records.
+    weight: bytes that the run counts for in memory limits.
     """
 
     __slots__ = ("_frames", "count", "parts", "room", "size", "weight")
@@ -66,7 +65,7 @@ class Run:
 
     @property
     def records(self) -> list[bytes]:
-        """Each record by itself."""
+        """The records, one by one."""
         if len(self.parts) == self.count:
             return self.parts
         head = self.room + b"\n"
@@ -79,7 +78,7 @@ class Run:
 
     @property
     def ces1_frames(self) -> list[bytes]:
-        """Unmasked frames of ces.1, one per record, as buffers to be sent one after the other."""
+        """Unmasked ces.1 frames, one per record, as buffers to send in order. Built once."""
         if self._frames is None:
             if self.size >= frames.LARGE * self.count:
                 self._frames = frames.gathered([record] for record in self.records)
@@ -88,7 +87,7 @@ class Run:
         return self._frames
 
     def without_first(self, records: int) -> Run:
-        """What remains when the other side has the first `records` of them."""
+        """A run without the first `records` records, which the other side already has."""
         return Run(self.room, self.records[records:])
 
     def __repr__(self) -> str:
@@ -96,7 +95,7 @@ class Run:
 
 
 def room_fault(room: bytes) -> str | None:
-    """What keeps `room` from being a room, as a sentence; None when nothing does."""
+    """Why `room` is not a valid room, as a sentence; None when it is valid."""
     if len(room) > ROOM_BYTES:
         return f"the room is {len(room)} bytes long; {ROOM_BYTES} are allowed"
     if room[:1] == b"{":
@@ -114,16 +113,16 @@ def room_fault(room: bytes) -> str | None:
 
 
 def event_room_fault(room: bytes) -> str | None:
-    """As `room_fault`, for an event: ``*`` is for subscriptions only."""
+    """As `room_fault`, for the room of an event, which must not be ``*``."""
     return "the room is '*', which is for subscriptions only" if room == EVERY_ROOM else room_fault(room)
 
 
 def make_record(room: bytes, event: bytes) -> bytes:
-    """One strictly written record.
+    """Build a strictly written record.
 
-    :param event: one JSON object; white space around it is dropped and an LF inside becomes a space (a JSON
-        string cannot hold a raw LF, so nothing is lost).
-    :raises MalformedRecord: when the room breaks the rules or the event does not begin with ``{``.
+    :param event: one JSON object. White space around it is dropped. An LF inside becomes a space, which loses
+        nothing: a JSON string cannot contain a raw LF.
+    :raises MalformedRecord: when the room breaks the rules, or the event does not begin with ``{``.
     """
     fault = event_room_fault(room)
     if fault is not None:
@@ -135,12 +134,12 @@ def make_record(room: bytes, event: bytes) -> bytes:
 
 
 def within(limit: int, runs: Iterable[Run], faults: list[str]) -> list[Run]:
-    """The runs without those records that are larger than `limit` bytes.
+    """The runs without the records that are larger than `limit` bytes.
 
-    A message within a link's limit may hold one: written strictly, or with its room, a record has more bytes
-    than what came. Passed on it would close the link of everyone who gets it (docs/protocol.md section 2).
+    A record can be too large although its message was not: it grows when it is rewritten strictly, or when
+    its room is added. It would close every link that it is passed on to (docs/protocol.md section 2).
 
-    :param faults: takes one sentence per record that is too large.
+    :param faults: one sentence is appended for each record that is too large.
     """
     kept: list[Run] = []
     for run in runs:
@@ -148,7 +147,7 @@ def within(limit: int, runs: Iterable[Run], faults: list[str]) -> list[Run]:
             kept.append(run)
             continue
         records = [record for record in run.records if len(record) <= limit]
-        faults += [f"the record is too large: written strictly it has more than {limit} bytes"] * (
+        faults += [f"the record is too large: rewritten strictly, it has more than {limit} bytes"] * (
             run.count - len(records)
         )
         if records:
@@ -157,11 +156,10 @@ def within(limit: int, runs: Iterable[Run], faults: list[str]) -> list[Run]:
 
 
 class KnownRooms(dict[bytes, None]):
-    """Rooms of events that have been found good, so that each is checked once: ``known[room]`` is a dict
-    look-up.
+    """A cache of valid rooms: ``known[room]`` checks a new room, and costs one dict lookup for a known one.
 
-    :param bound: how many rooms it holds; when full it starts anew.
-    :raises MalformedRecord: on looking up a room that an event cannot have.
+    :param bound: limit of rooms. A full cache is cleared.
+    :raises MalformedRecord: from ``known[room]``, when an event cannot have that room.
     """
 
     def __init__(self, bound: int = 65536) -> None:
@@ -178,9 +176,10 @@ class KnownRooms(dict[bytes, None]):
 
 
 def read_record(message: bytes, known: KnownRooms) -> tuple[bytes, bytes]:
-    """Read one ces.1 message liberally: (room, strictly written record).
+    """Parse one ces.1 message, liberally (docs/protocol.md section 2).
 
-    :raises MalformedRecord: with a sentence.
+    :return: the room and the strictly written record.
+    :raises MalformedRecord: when the message is not a record.
     """
     gap = message.find(b"\n")
     if gap < 0:
@@ -197,12 +196,12 @@ def read_record(message: bytes, known: KnownRooms) -> tuple[bytes, bytes]:
 
 
 def read_ces1(messages: Iterable[bytes], known: KnownRooms, faults: list[str]) -> list[Run]:
-    """The runs in ces.1 messages that arrived one after the other.
+    """Parse consecutive ces.1 messages into runs.
 
-    :param faults: takes one sentence per malformed message, which is in no run.
+    :param faults: one sentence is appended for each malformed message. That message is in no run.
 
-    Cost: a strictly written record for the room of the one before it is recognised by a comparison and a
-    search, and not copied.
+    Cost: a strictly written record for the same room as the record before it takes a comparison and a search,
+    and no copy.
     """
     grouped: list[tuple[bytes, list[bytes]]] = []
     head = b""  # the room, LF and "{" of the record before
@@ -231,12 +230,12 @@ def read_ces1(messages: Iterable[bytes], known: KnownRooms, faults: list[str]) -
 
 
 def read_ces2(messages: list[bytes], known: KnownRooms, faults: list[str]) -> list[Run]:
-    """The runs in ces.2 messages, each of which holds one or more strictly written records.
+    """Parse ces.2 messages into runs. Each message holds one or more strictly written records.
 
-    :param faults: takes one sentence per malformed record, which is in no run.
+    :param faults: one sentence is appended for each malformed record. That record is in no run.
 
-    Cost: messages that are all for one room become one run, small ones joined; otherwise each message is
-    taken by itself. Records of ordinary size cost no step of Python's each: a `BytesIO` splits into lines
+    Cost: messages that are all for one room become one run, and small messages are joined. Otherwise each
+    message is parsed by itself. Records of ordinary size need no Python step each: `BytesIO` splits lines
     with ``memchr``, which no method of `bytes` does, and lists of lines are compared as a whole.
     """
     first = messages[0] if messages else b""
@@ -259,8 +258,9 @@ _first_byte = itemgetter(0)
 
 
 def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
-    """The parts of a run and how many records it has, if each of `messages` is one or more whole records for
-    `room` and within its limit; else no record.
+    """The parts of one run and the number of its records, when all `messages` are for `room`.
+
+    :return: ``([], 0)`` unless each message is one or more whole records for `room`, within its size limit.
     """
     head = room + b"\n{"
     for message in messages:
@@ -278,11 +278,11 @@ def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
         return messages, sum(counts) if all(counts) else 0
     batches = messages
     if len(messages) > 1:
-        # What is kept until it is acknowledged, and written to many links, is better few pieces than many.
+        # Records in flight stay in memory and are written to many links: few large parts cost less.
         batches = [b"".join(parts) for parts in pack([Run(room, messages)])]
     records = 0
     for batch in batches:
-        # No record is spread over two messages: each begins with a line for a room and ends with a line.
+        # A record never spans two messages, so lines alternate: room, event.
         lines = BytesIO(batch).readlines()
         count = len(lines) // 2
         if lines[::2] != [head[:-1]] * count or bytes(map(_first_byte, lines[1::2])) != b"{" * count:
@@ -292,8 +292,9 @@ def _alike(messages: list[bytes], room: bytes) -> tuple[list[bytes], int]:
 
 
 def _walk(message: bytes, head: bytes) -> int:
-    """How many records `message` holds, each of which begins with `head`; 0 when that is not all it holds. As
-    `_count_records`, without a copy of any.
+    """Count the records of `message` without copying them.
+
+    :return: 0 unless every record begins with `head` and the message ends with a whole record.
     """
     begins_with, index = message.startswith, message.index
     at, size, count = 0, len(head), 0
@@ -307,7 +308,7 @@ def _walk(message: bytes, head: bytes) -> int:
 
 
 def _read_batch(message: bytes, known: KnownRooms, faults: list[str], runs: list[Run]) -> None:
-    """One message with records for several rooms, or with faults: each stretch for one room is one slice."""
+    """Parse one message with records for several rooms, or with faults. Each run is one slice of it."""
     lines = BytesIO(message).readlines()
     rooms, events = lines[::2], lines[1::2]
     try:
@@ -336,8 +337,8 @@ def _sliced(room: bytes, batch: bytes, count: int) -> Run:
 def _read_ces2_record_by_record(
     lines: list[bytes], known: KnownRooms, faults: list[str], runs: list[Run]
 ) -> None:
-    """A batch in which something is wrong: what is good is routed, each record that is not is named."""
-    # What follows the last LF is no line: an event there lacks its own.
+    """Parse a batch with a fault in it. Good records become runs; each malformed one adds a fault."""
+    # The text after the last LF is not a line: an event there has no LF of its own.
     for room, event in zip(lines[:-1:2], lines[1:-1:2], strict=False):
         try:
             known[room]
@@ -353,8 +354,9 @@ def _read_ces2_record_by_record(
 
 
 def pack(runs: Sequence[Run]) -> list[list[bytes]]:
-    """The ces.2 messages that hold `runs` in order, each as the parts of its payload, which is within
-    `BATCH_BYTES` if records allow.
+    """Pack `runs` into ces.2 messages, in order. Each message is a list of the parts of its payload.
+
+    A message is at most `BATCH_BYTES` long, unless it is one record that alone is larger.
     """
     messages: list[list[bytes]] = []
     parts: list[bytes] = []

@@ -1,6 +1,6 @@
-"""Rooms that the other side was told are wanted no more.
+"""Remembers the rooms that this side has unsubscribed from.
 
-On a link that is cut it may not have heard that: when the link is back it is told again.
+The message that said so may be lost when the connection is cut. It is sent again after the link resumes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TypeVar
 R = TypeVar("R")
 
 WITHDRAWN_ROOMS = 10_000
-"""At most so many are remembered for a link. After a cut a room beyond them may go on to be sent, though it
-has no use.
+"""Limit of rooms remembered per link. Events of a forgotten room may still arrive after a cut; they are
+ignored.
 """
 
 
 def withdraw(withdrawn: dict[R, None], rooms: Iterable[R]) -> None:
-    """Remember these rooms as well, and forget the oldest beyond `WITHDRAWN_ROOMS`."""
+    """Add `rooms` to `withdrawn`, and forget the oldest beyond `WITHDRAWN_ROOMS`."""
     withdrawn.update(dict.fromkeys(rooms))
     for room in list(islice(withdrawn, max(0, len(withdrawn) - WITHDRAWN_ROOMS))):
         del withdrawn[room]

@@ -1,1 +1,1 @@
-"""What an operator sees and turns: log levels, status, metrics and the HTTP routes of all roles."""
+"""Tools for operators: log levels, status, metrics and the HTTP routes that all roles share."""

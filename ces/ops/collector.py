@@ -1,7 +1,7 @@
-"""Python's cycle collector, set for a process that holds much and makes little garbage in cycles.
+"""Tunes Python's cycle collector for a process with many short-lived objects and few reference cycles.
 
-What waits and what is not acknowledged are many objects that live for a moment; with Python's defaults the
-collector looks at all of them again and again, which costs a hub a tenth of its throughput.
+Queued records and records in flight are such objects. With Python's defaults the collector scans all of them
+repeatedly, which costs a hub a tenth of its throughput.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import gc
 
 YOUNG, MIDDLE, OLD = 50_000, 20, 50
-"""So many more objects made than freed start a collection of the youngest; every 20th of those takes the
-middle generation too, every 50th of these all."""
+"""Thresholds for `gc.set_threshold`. 50,000 more objects created than freed start a collection of the
+youngest generation. Every 20th collection includes the middle generation, and every 50th of those the oldest.
+"""
 
 
 def calm() -> None:
-    """Collect more rarely, and never what has been imported."""
+    """Make collections rarer, and exclude everything that has been imported so far.
+
+    Call it once, after the imports.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)

@@ -1,4 +1,4 @@
-"""SIGHUP as a service: what it means to a role, instead of the end that it means to a process by default."""
+"""A service that handles SIGHUP. Without it the signal ends the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.application.service import Service
 
 
 class Hangup(Service):
-    """Calls `act` in a turn of the reactor when SIGHUP has come, as long as the service runs."""
+    """Calls `act` from the reactor after each SIGHUP, while the service runs."""
 
     def __init__(self, act: Callable[[], None], reactor: Any) -> None:
         self._act = act
@@ -19,15 +19,15 @@ class Hangup(Service):
         self._before: Any = signal.SIG_DFL
 
     def startService(self) -> None:
-        """Take the signal."""
+        """Install the signal handler."""
         super().startService()
         self._before = signal.signal(signal.SIGHUP, self._hung_up) or signal.SIG_DFL
 
     def stopService(self) -> None:
-        """Give the signal back to whoever had it."""
+        """Restore the previous signal handler."""
         super().stopService()
         signal.signal(signal.SIGHUP, self._before)
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        # A signal comes in the middle of anything: the reactor's next turn is a better place.
+        # A signal can interrupt any code, so `act` runs in the reactor's next turn.
         self._reactor.callFromThread(self._act)

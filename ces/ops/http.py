@@ -1,16 +1,16 @@
-"""What the HTTP sides of hub and repeater share: a bounded site, plain answers and the routes of every role.
+"""The HTTP parts that hub and repeater share: a site with limits, plain answers and the common routes.
 
 =============================  ===========================================================================
 ``GET /status``                the envelope of `ces.ops.status`
 ``GET /health``                200 "ok"
 ``GET /log-level``             the level's name
-``PUT /log-level/{level}``     change it while running; 400 with a sentence when there is no such level
+``PUT /log-level/{level}``     change the level at run time; 400 with a sentence for an unknown level
 ``GET /metrics``               the counters, for Prometheus
 =============================  ===========================================================================
 
-Whatever goes wrong is answered with one plain sentence, never with a page of HTML or a traceback.
+Every error is answered with one plain sentence, never with an HTML page or a traceback.
 
-Importing Klein imports Twisted's global reactor: who wants another one installs it first, as twistd does.
+Importing Klein imports Twisted's global reactor. To use another reactor, install it first, as twistd does.
 """
 
 from __future__ import annotations
@@ -33,36 +33,31 @@ from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 import ces
+from ces.config.link import LinkSettings
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
 
 BODY_LIMIT = 8 * 2**20
-"""Bytes of the largest request body, unless told otherwise."""
-
-HEADER_LIMIT = 16 * 2**10
-"""Bytes of the largest head of a request, unless told otherwise."""
-
-CONNECTIONS = 1000
-"""So many connections at a time, unless told otherwise."""
+"""Default limit of a request body, in bytes."""
 
 REQUEST_TIMEOUT = 60.0
-"""Seconds that a request may take to come and to be answered, however it trickles."""
+"""Timeout for receiving and answering a whole request, in seconds. Slow progress does not extend it."""
 
 IDLE_TIMEOUT = 10.0
-"""Seconds that a connection may be silent within a request or between two, unless told otherwise."""
+"""Default timeout for a silent connection, within a request or between two, in seconds."""
 
 
 def text(request: IRequest, code: int, sentence: str) -> bytes:
-    """Answer with one sentence; the result is what a Klein route returns."""
+    """Answer with one sentence. A Klein route returns the result."""
     return _answer(request, code, "text/plain; charset=utf-8", sentence.encode("utf-8", "backslashreplace"))
 
 
 def json_answer(request: IRequest, obj: object, code: int = 200, indent: bool = True) -> bytes:
-    """Answer with JSON; the result is what a Klein route returns.
+    """Answer with JSON. A Klein route returns the result.
 
-    :param indent: for people. What others wrote is left as it is: indented, what is nested deeply has many
-        times the size.
+    :param indent: whether to indent for readers. Pass False for data from others: indentation multiplies the
+        size of deeply nested JSON.
     """
     body = msgspec.json.encode(obj)
     if indent:
@@ -78,11 +73,10 @@ def _answer(request: IRequest, code: int, content_type: str, body: bytes) -> byt
 
 
 class BoundedRequest(Request):
-    """A request whose body is bounded and whose path and method are texts.
+    """A request with a limited body and with a decodable path and method.
 
-    A body that is too large is answered with 413 at once. The rest of it is read and thrown away, for a
-    connection closed with unread data takes the answer with it, but not without an end: after as much again
-    it is cut.
+    A body above the limit is answered with 413 at once. The rest of it is read and discarded, because closing
+    a connection with unread data destroys the answer. After twice the limit the connection is aborted.
     """
 
     content: BytesIO
@@ -91,13 +85,13 @@ class BoundedRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        """The head is complete; None means a chunked body."""
+        """The head is complete. `length` is None for a chunked body."""
         self.content = BytesIO()
         if length is not None and length > self._limit:
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A part of the body has come."""
+        """A part of the body has arrived."""
         self._received += len(data)
         if self._refused:
             if self._received > 2 * self._limit:
@@ -115,7 +109,7 @@ class BoundedRequest(Request):
             super().requestReceived(command, path, version)
 
     def render(self, resrc: IResource) -> None:
-        """Answer, once what Klein would stumble over is out of the way."""
+        """Answer the request. A method or path that Klein cannot decode gets 400."""
         self.setHeader("Server", "ces")
         try:
             self.method.decode("ascii")
@@ -127,7 +121,7 @@ class BoundedRequest(Request):
             super().render(resrc)
 
     def getRequestHostname(self) -> bytes:
-        """A constant: no route depends on the Host header, and Klein fails with a traceback on an odd one."""
+        """A constant. No route depends on the Host header, and Klein raises on a malformed one."""
         return b"ces"
 
     @property
@@ -137,32 +131,32 @@ class BoundedRequest(Request):
     def _refuse(self) -> None:
         self._refused = True
         self.content = BytesIO()
-        # After this answer there is nothing to continue to.
+        # The answer is final, so "100 Continue" must not follow it.
         self.requestHeaders.removeHeader("Expect")
-        body = text(self, 413, f"The body is larger than {self._limit} bytes, the most that is taken here.")
+        body = text(self, 413, f"The body is larger than {self._limit} bytes, which is the limit.")
         self.setHeader("Connection", "close")
         self.setHeader("Server", "ces")
-        # Not through Request.write and finish: to Twisted a request that is finished has been read.
+        # Not through Request.write and finish: Twisted takes a finished request for a fully read one.
         self.channel.persistent = False
         self.channel.writeHeaders(b"HTTP/1.1", b"413", b"Request Entity Too Large", self.responseHeaders)
         self.channel.write(body)
 
 
 class BoundedChannel(HTTPChannel):
-    """A connection of HTTP/1.1: one of so many, with so much time for each request."""
+    """An HTTP/1.1 connection. It counts towards the site's limit and has a timeout for each request."""
 
     site: BoundedSite
     _deadline: IDelayedCall | None = None
     _behind: Request | None = None
-    """The request whose answer is to be read before the next one gets any."""
+    """The request whose answer the peer must read before the next request is handled."""
 
     def connectionMade(self) -> None:
-        """Take a place, if there is one."""
+        """Register the connection with the site, or answer 503 when the site is at its limit."""
         super().connectionMade()
         self.totalHeadersSize = self.site.header_limit
         self._deadline = self.callLater(REQUEST_TIMEOUT, self.forceAbortClient)
         if not self.site.enter(self):
-            body = f"There are {self.site.connections} HTTP connections already, the most that are taken."
+            body = f"There are {self.site.connections} HTTP connections already, which is the limit."
             head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
             more = f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
             cast(ITransport, self.transport).write((head + more + body).encode())
@@ -170,25 +164,27 @@ class BoundedChannel(HTTPChannel):
             self.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Nothing that comes on a connection without a place matters."""
+        """Ignore data on a connection that was refused."""
         if self in self.site.channels:
             super().dataReceived(data)
 
     def pauseProducing(self) -> None:
-        """An answer is not read: read no more requests, as Twisted does when it is not written at once."""
+        """The peer does not read its answers: stop reading requests from it."""
         super().pauseProducing()
         self._networkProducer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """What was written has been passed on: go on."""
+        """The transport has taken the answer: continue with the next request."""
         super().resumeProducing()
         if self._behind is not None:
             request, self._behind = self._behind, None
             self.requestDone(request)
 
     def requestDone(self, request: Request) -> None:
-        """The next request has its own time. It waits until this answer has been passed on: Twisted would
-        answer all that one read brought, thousands, whatever waits to be written.
+        """Start the timeout of the next request, once the transport has taken this answer.
+
+        Without the wait, Twisted would answer all pipelined requests of one read (there may be thousands)
+        although nothing is written.
         """
         if self.persistent and self._waitingForTransport:
             self._behind = request
@@ -198,20 +194,18 @@ class BoundedChannel(HTTPChannel):
             self._deadline.reset(REQUEST_TIMEOUT)
 
     def release(self) -> None:
-        """This is no HTTP connection any more."""
+        """Unregister the connection. Call it when the connection closes or becomes a WebSocket."""
         self.site.channels.discard(self)
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give the place back."""
+        """The connection is closed."""
         self.release()
         super().connectionLost(reason)
 
     def headerReceived(self, line: bytes) -> bool:
-        """One header line, whole. Content-Length must be a number that Python reads: beyond 4300 digits int()
-        raises.
-        """
+        """Handle one header line. Shortens an overlong Content-Length: int() raises beyond 4300 digits."""
         name, colon, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value) > 20 and value.strip(b" \t").isdigit():
             line = name + colon + b"9" * 18
@@ -219,12 +213,12 @@ class BoundedChannel(HTTPChannel):
 
 
 class BoundedSite(Site):
-    """A site with bounds on connections, heads and bodies, and without an access log.
+    """A site with limits on connections, heads and bodies, and without an access log.
 
-    channels: the connections that have a place.
+    channels: the connections that count towards the limit.
     """
 
-    # Twisted's own choice is a proxy that may also speak HTTP/2, which WebSocket links cannot come through.
+    # Twisted's default channel may also speak HTTP/2, which cannot be upgraded to WebSocket.
     protocol = cast(Any, BoundedChannel)
     noisy = False
 
@@ -232,59 +226,57 @@ class BoundedSite(Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
+        settings: LinkSettings,
         body_limit: int,
         timeout: float,
-        header_limit: int,
-        connections: int,
         refused: Callable[[str], None],
     ) -> None:
-        # A posted event is JSON whatever its Content-Type says (curl says that it is a form).
+        # A posted event is JSON even if its Content-Type says otherwise (curl sends that of a form).
         super().__init__(
             resource, BoundedRequest, timeout=timeout, reactor=reactor, parsePOSTFormSubmission=False
         )
         self.body_limit = body_limit
-        self.header_limit = header_limit
-        self.connections = connections
+        self.header_limit = settings.header_limit
+        self.connections = settings.http_connections
         self.channels: set[BoundedChannel] = set()
         self._refused = refused
 
     def enter(self, channel: BoundedChannel) -> bool:
-        """Give a connection a place; False when none is left."""
+        """Register a connection. Returns False when the site is at its limit."""
         if len(self.channels) >= self.connections:
-            self._refused(f"{self.connections} HTTP connections, the most that are taken")
+            self._refused(f"there are {self.connections} HTTP connections already, which is the limit")
             return False
         self.channels.add(channel)
         return True
 
     def startFactory(self) -> None:
-        """Nothing to do: without an access log there is no clock to keep for its time stamps."""
+        """Does nothing. Twisted would start a timer for the time stamps of its access log."""
 
     def stopFactory(self) -> None:
-        """Nothing to undo."""
+        """Does nothing, as `startFactory` has started nothing."""
 
     def log(self, request: HTTPRequest) -> None:
-        """Nothing: monitoring asks every few seconds."""
+        """Does nothing. Monitoring sends a request every few seconds."""
 
 
 def make_site(
     resource: IResource,
     reactor: IReactorTime,
+    settings: LinkSettings,
     *,
+    refused: Callable[[str], None],
     body_limit: int = BODY_LIMIT,
     timeout: float = IDLE_TIMEOUT,
-    header_limit: int = HEADER_LIMIT,
-    connections: int = CONNECTIONS,
-    refused: Callable[[str], None] = lambda why: None,
 ) -> Site:
-    """A factory that serves `resource`, for a listening port.
+    """A factory that serves `resource`. The caller listens with it on a port.
 
-    :param body_limit: bytes of the largest body; 413 beyond.
-    :param timeout: seconds that a connection may be silent within a request or between two.
-    :param header_limit: bytes of the largest head of a request; 400 beyond.
-    :param connections: so many at a time, not counting those that have become links; 503 beyond.
-    :param refused: told of each that is refused.
+    :param settings: `header_limit` limits a request's head, in bytes (400 above it), and `http_connections`
+        the simultaneous connections, WebSockets not counted (503 above it).
+    :param refused: callback for each refused connection; gets the reason.
+    :param body_limit: limit of a request's body, in bytes; 413 above it.
+    :param timeout: timeout for a silent connection, within a request or between two, in seconds.
     """
-    return BoundedSite(resource, reactor, body_limit, timeout, header_limit, connections, refused)
+    return BoundedSite(resource, reactor, settings, body_limit, timeout, refused)
 
 
 def add_common_routes(
@@ -297,14 +289,15 @@ def add_common_routes(
     counters: Counters,
     sick: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Give `app` the routes of every role and its answers to what goes wrong.
+    """Add the common routes and the error answers to `app`.
 
-    Call it after the role's own error handlers have been added, since it answers every exception.
+    Call it after the role has added its own error handlers, because it handles every exception. The uptime in
+    the status counts from this call.
 
-    :param bin: the program's name in the status, for example ``ces-hub``; its uptime is counted from now.
-    :param info: the ``info`` of the status.
-    :param counters: the metrics.
-    :param sick: why the role cannot do its work, as a sentence; None when it can.
+    :param bin: the program's name in the status, for example ``ces-hub``.
+    :param info: returns the ``info`` of the status.
+    :param counters: returns the metrics.
+    :param sick: returns why the role cannot do its work, as a sentence, or None when it can.
     """
     started = clock.seconds()
     metrics = Metrics(counters)
@@ -354,7 +347,7 @@ def _add_faults(app: Klein, log: Logger) -> None:
 
     def fail(request: IRequest, failure: Failure) -> bytes:
         log.failure("{method} {path} failed", failure, method=request.method, path=cast(Any, request).path)
-        return text(request, 500, "Something is wrong here, not with the request; the log says what.")
+        return text(request, 500, "Internal error: the log has the details.")
 
     app.handle_errors(HTTPException)(refuse)
     app.handle_errors(Exception)(fail)

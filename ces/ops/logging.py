@@ -1,7 +1,7 @@
-"""How much is logged: a level that can change while the process runs, and lines that cannot flood the log.
+"""Log levels that can change at run time, and rate limits that keep repeated lines from flooding the log.
 
-Every logger of a process comes from one :class:`LogLevels`; what passes it goes on to Twisted's own
-publisher, so that twistd's ``--logfile``, ``--logger`` and the rest work as they always do.
+Every logger of a process comes from one :class:`LogLevels`. It passes events on to Twisted's own publisher,
+so twistd's ``--logfile`` and ``--logger`` work as usual.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ LEVELS: tuple[str, ...] = tuple(level.name for level in LogLevel.iterconstants()
 
 
 class LogLevels:
-    """The level of one process, and its loggers.
+    """The log level of one process, and its loggers.
 
-    :param level: the least level that is logged: debug, info, warn, error or critical.
-    :param publish: where events at or above the level go.
+    :param level: the lowest level that is logged: debug, info, warn, error or critical.
+    :param publish: called with each event at or above the level.
     :raises ValueError: when there is no such level; the text is a sentence.
     """
 
@@ -32,11 +32,11 @@ class LogLevels:
 
     @property
     def level(self) -> str:
-        """The name of the level now."""
+        """The name of the current level."""
         return cast(str, self._least.name)
 
     def set(self, level: str) -> None:
-        """Log from this level on; loggers that were made before follow.
+        """Change the level. It applies to existing loggers too.
 
         :raises ValueError: when there is no such level; the text is a sentence.
         """
@@ -45,7 +45,7 @@ class LogLevels:
         self._least = LogLevel.levelWithName(level)
 
     def logger(self, namespace: str) -> Logger:
-        """A logger whose events are let through by the level of the moment."""
+        """A logger that follows the current level."""
         return Logger(namespace=namespace, observer=cast(ILogObserver, self._observe))
 
     def _observe(self, event: LogEvent) -> None:
@@ -54,7 +54,7 @@ class LogLevels:
 
 
 class _Muted:
-    """When a key was last logged, and how many lines it has left out since."""
+    """When a key was last logged, and how many lines were left out since then."""
 
     __slots__ = ("left_out", "since")
 
@@ -64,14 +64,15 @@ class _Muted:
 
 
 class Limited:
-    """A logger that writes at most one line per key and interval, however often it is called.
+    """A logger that writes at most one line per key and interval.
 
-    The first line of a key is written at once; the next one that is written says how many were left out. To
-    leave a line out costs one dict lookup and one reading of the clock; no timer is kept. What fields hold
-    may come from anyone: texts are written `printable`.
+    The first line of a key is written at once. The next written line says how many were left out. Fields may
+    come from untrusted peers, so texts are escaped (`printable`).
+
+    Cost of a line that is left out: one dict lookup and one reading of the clock. There is no timer.
 
     :param interval: seconds between two lines of one key.
-    :param keys: how many keys are told apart; when more are busy, what is new shares one key.
+    :param keys: limit of keys that are tracked separately. While all of them are busy, new keys share one.
     """
 
     def __init__(self, log: Logger, clock: IReactorTime, interval: float = 10.0, keys: int = 100) -> None:
@@ -79,23 +80,23 @@ class Limited:
         self._clock = clock
         self._interval = interval
         self._keys = keys
-        self._muted: OrderedDict[str, _Muted] = OrderedDict()  # the one that was written longest ago in front
+        self._muted: OrderedDict[str, _Muted] = OrderedDict()  # least recently written first
         self._others: _Muted | None = None
 
     def debug(self, key: str, format: str, **fields: object) -> None:
-        """Log at level debug; `key` says which lines are alike."""
+        """Log at level debug. Lines with the same `key` share one rate limit."""
         self._emit(LogLevel.debug, key, format, fields)
 
     def info(self, key: str, format: str, **fields: object) -> None:
-        """Log at level info; `key` says which lines are alike."""
+        """Log at level info. Lines with the same `key` share one rate limit."""
         self._emit(LogLevel.info, key, format, fields)
 
     def warn(self, key: str, format: str, **fields: object) -> None:
-        """Log at level warn; `key` says which lines are alike."""
+        """Log at level warn. Lines with the same `key` share one rate limit."""
         self._emit(LogLevel.warn, key, format, fields)
 
     def error(self, key: str, format: str, **fields: object) -> None:
-        """Log at level error; `key` says which lines are alike."""
+        """Log at level error. Lines with the same `key` share one rate limit."""
         self._emit(LogLevel.error, key, format, fields)
 
     def _emit(self, level: LogLevel, key: str, format: str, fields: dict[str, object]) -> None:
@@ -116,7 +117,7 @@ class Limited:
         self._log.emit(level, format, **{name: printable(value) for name, value in fields.items()})
 
     def _room_for(self, key: str, now: float) -> _Muted | None:
-        """None when a new key may be told apart; what it shares with others when too many are busy."""
+        """None when a new key can be tracked separately, else the entry that all further keys share."""
         if len(self._muted) < self._keys:
             return None
         oldest = next(iter(self._muted.values()))
@@ -129,8 +130,9 @@ class Limited:
 
 
 def printable(value: object) -> object:
-    """A text without line breaks, terminal commands and the like, which stand escaped; any other value as it
-    is.
+    """Escape the unprintable characters of a text, such as line breaks and terminal commands.
+
+    Any other value is returned unchanged.
     """
     if not isinstance(value, str) or value.isprintable():
         return value

@@ -1,4 +1,4 @@
-"""``GET /metrics``: counters as Prometheus reads them (text format 0.0.4)."""
+"""Builds the answer to ``GET /metrics`` in the Prometheus text format 0.0.4."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prometheus_client.metrics_core import Metric as Family
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-"""Label names and values, for example ``(("kind", "hub"),)``; the same names throughout one metric."""
+"""Label names and values, for example ``(("kind", "hub"),)``. All values of a metric use the same names."""
 
 
 class Metric(NamedTuple):
-    """One metric: what it counts, ``counter`` or ``gauge``, and its value or one for each set of labels."""
+    """One metric. Its type is ``counter`` or ``gauge``. It has one value, or a value per label set."""
 
     help: str
     type: str
@@ -24,11 +24,11 @@ class Metric(NamedTuple):
 
 
 Counters: TypeAlias = Callable[[], Mapping[str, tuple[str, str, float | Mapping[Labels, float]]]]
-"""Metric name to :class:`Metric` (or a tuple like it), read at each scrape."""
+"""Called at each scrape. Returns a :class:`Metric`, or a tuple of the same form, by metric name."""
 
 
 class Metrics:
-    """The metrics of one application and of its process, in a registry of their own."""
+    """The metrics of one application and of its process, in a separate registry."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -37,12 +37,12 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def collect(self) -> Iterator[Family]:
-        """The metrics as they are now (called by the registry)."""
+        """The current metrics. The registry calls this."""
         for name, metric in self._counters().items():
             yield _family(name, Metric(*metric))
 
     def exposition(self) -> bytes:
-        """The body of an answer to ``GET /metrics``; its type is `CONTENT_TYPE`."""
+        """The body of an answer to ``GET /metrics``. Its content type is `CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
 

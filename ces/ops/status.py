@@ -1,4 +1,4 @@
-"""The envelope of ``GET /status``, in the form that the fleet's monitoring decodes."""
+"""Builds the envelope of ``GET /status`` in the form that the fleet's monitoring decodes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Mapping
 def envelope(
     bin: str, version: str, uptime_seconds: float, info: Mapping[str, object], sick: str | None
 ) -> dict[str, object]:
-    """What ``/status`` answers.
+    """The answer to ``GET /status``.
 
     :param bin: the program, for example ``ces-hub``.
-    :param info: what the role tells of itself.
-    :param sick: why the role cannot do its work, as a sentence, shown as ``info.reason``; None when it can.
+    :param uptime_seconds: time since the start, in seconds.
+    :param info: the role's own fields.
+    :param sick: why the role cannot do its work, as a sentence; shown as ``info.reason``. None when it can.
     """
     return {
         "bin": bin,
@@ -24,9 +25,9 @@ def envelope(
 
 
 def go_duration(seconds: float) -> str:
-    """Whole seconds as Go's ``time.Duration`` prints them (``1h2m3s``), which the monitoring decodes.
+    """Format whole seconds as Go's ``time.Duration`` does (``1h2m3s``), for the fleet's monitoring.
 
-    A unit is there when it or a larger one is not zero; hours do not end at 24.
+    A unit is shown when it or a larger one is not zero. Hours may exceed 24.
     """
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)

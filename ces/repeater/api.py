@@ -1,15 +1,15 @@
-"""The repeater's HTTP side: one port, one Klein application.
+"""The repeater's HTTP API: one port, one Klein application.
 
 ======================================  ===============================================================
-``GET /connect/{room}/{id}``            WebSocket upgrade; what comes on the link is inserted
-``POST /send``                          one v2 event or a JSON array of them, inserted
-``GET /undelivered``                    what targets did not get, the youngest ``?limit=100`` events of it
-``POST /undelivered/retry``             give it back to its targets
-``DELETE /undelivered``                 forget it
+``GET /connect/{room}/{id}``            WebSocket upgrade; events that arrive on the link are inserted
+``POST /send``                          inserts one v2 event or a JSON array of v2 events
+``GET /undelivered``                    the dead letters; shows the newest ``?limit=100`` events
+``POST /undelivered/retry``             sends the dead letters to their targets again
+``DELETE /undelivered``                 removes the dead letters
 ``GET /status /health /metrics /log-level``, ``PUT /log-level/{level}``   `ces.ops.http`
 ======================================  ===============================================================
 
-What is about the undelivered is about that of one target with ``?target=URL``.
+``?target=URL`` restricts the ``/undelivered`` routes to the dead letters of one target.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from ces.config.values import did_you_mean, integer
-from ces.link.server import LinkResource, ServingFactory, refusal
+from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.event import rfc3339
-from ces.model.posted import EVENT_DEPTH, MalformedEvent, read_posted
+from ces.model.posted import MalformedEvent, read_posted
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
@@ -39,18 +39,17 @@ from ces.repeater.undelivered import Entry
 from ces.uplink.spool_file import SpoolFile
 
 SHOWN, SHOWN_AT_MOST = 100, 10_000
-"""So many undelivered events are in one answer, unless told otherwise, and at most."""
+"""Default and largest number of events in an answer to ``GET /undelivered``."""
 
 SHOWN_BYTES = 8 * 2**20
-"""Bytes of events after which an answer ends."""
+"""Size of events, in bytes, after which an answer to ``GET /undelivered`` adds no more."""
 
 _json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class RepeaterApi:
-    """The routes of one repeater. `app.resource()` is what a Site serves.
+    """The routes of one repeater. The caller serves `app.resource()` with a Site.
 
-    :param depth: limit for the nesting of a posted event.
     :param now: the present time, which a posted event without a time stamp gets.
     """
 
@@ -59,15 +58,13 @@ class RepeaterApi:
         repeater: Repeater,
         reactor: Any,
         levels: LogLevels,
-        depth: int = EVENT_DEPTH,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._repeater = repeater
-        self._depth = depth
         self._now = now
-        self._factory = ServingFactory(repeater.side, OUTSIDE, reactor, read_outside())
+        self._factory = ServingFactory(repeater, repeater.side, OUTSIDE, reactor, read_outside())
         self.app = Klein()
-        # A link may be for the blank room (/connect//id), which a branch does not take.
+        # A link may be for the blank room (/connect//id), which a branch route does not match.
         self.app.url_map.merge_slashes = False
         self.app.route("/connect", methods=["GET"])(self._connect)
         self.app.route("/connect/", methods=["GET"], branch=True)(self._connect)
@@ -97,9 +94,11 @@ class RepeaterApi:
         return LinkResource(self._factory)
 
     def _send(self, request: IRequest) -> bytes:
+        settings = self._repeater.settings
         try:
-            limit = self._repeater.side.limits.message
-            runs = read_posted(request.content.read(), limit, self._now(), self._depth)
+            runs = read_posted(
+                request.content.read(), settings.message_limit, settings.json_depth, self._now()
+            )
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._repeater.insert(runs)
@@ -139,13 +138,14 @@ class RepeaterApi:
 
 
 def _asked(request: IRequest, *names: str) -> tuple[int, str | None]:
-    """The limit and the target that a request's query names.
+    """Parse the limit and the target in a request's query.
 
-    :param names: of the parameters that are allowed: one that is mistyped would mean everything.
-    :raises ValueError: with a sentence.
+    :param names: the allowed parameters. Others are errors: a mistyped ``target`` would otherwise mean all
+        targets.
+    :raises ValueError: when the query is wrong; the text is a sentence.
     """
     limit, target = SHOWN, None
-    # Not request.args, which leaves out a name without "=".
+    # Not request.args, which omits a name without "=".
     query = request.uri.partition(b"?")[2].decode("ascii", "replace")
     for name, value in parse_qsl(query, keep_blank_values=True):
         try:
@@ -163,7 +163,7 @@ def _asked(request: IRequest, *names: str) -> tuple[int, str | None]:
 
 def _shown(entry: Entry, event: bytes) -> dict[str, Any]:
     try:
-        event.decode()  # msgspec does not look into the strings that it leaves as they are
+        event.decode()  # msgspec does not check that raw values are UTF-8
         as_it_came: object = _json(event)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         as_it_came = event.decode("utf-8", "replace")
@@ -181,14 +181,14 @@ def _spool_file(file: SpoolFile | None) -> dict[str, tuple[str, str, Any]]:
         return {}
     return {
         "ces_repeater_spool_disk_records": ("Records for the hub that are on disk.", "gauge", file.records),
-        "ces_repeater_spool_disk_bytes": ("What they take up.", "gauge", file.bytes),
+        "ces_repeater_spool_disk_bytes": ("Bytes of the records for the hub on disk.", "gauge", file.bytes),
         "ces_repeater_spool_unwritten_records": (
-            "Records for the hub that are in memory only, since the spool on disk cannot be written.",
+            "Records for the hub in memory only, because the spool on disk cannot be written.",
             "gauge",
             file.unwritten,
         ),
         "ces_repeater_spool_failures": (
-            "How often the spool on disk could not be written.",
+            "Failed writes to the spool on disk.",
             "counter",
             file.failures,
         ),
@@ -196,34 +196,34 @@ def _spool_file(file: SpoolFile | None) -> dict[str, tuple[str, str, Any]]:
 
 
 def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
-    """What ``/metrics`` shows of a repeater: name -> (help, type, value or {labels: value})."""
+    """The metrics of a repeater, by name: help text, type, and a value or one value per label set."""
     side, hub, pool = repeater.side, repeater.hub, repeater.pool
     undelivered = pool.undelivered
     return {
         "ces_repeater_received_records": (
-            "Records received, by where they came from.",
+            "Records received, by kind of source.",
             "counter",
             {(("kind", kind),): count for kind, count in repeater.received_records.items()},
         ),
-        "ces_repeater_inserted_records": ("Records written to the hub.", "counter", hub.spool.taken),
-        "ces_repeater_spool_bytes": ("Bytes that wait for the hub.", "gauge", hub.spool.size),
-        **_spool_file(hub.file),
+        "ces_repeater_inserted_records": ("Records written to the hub.", "counter", hub.spool.queue.taken),
+        "ces_repeater_spool_bytes": ("Bytes that wait for the hub.", "gauge", hub.spool.queue.size),
+        **_spool_file(hub.spool.file),
         "ces_repeater_hub_up": ("Whether there is a link to the hub.", "gauge", int(hub.away is None)),
         "ces_repeater_sent_records": ("Records given to targets.", "counter", pool.total("sent")),
         "ces_repeater_target_bytes": ("Bytes that wait for targets.", "gauge", pool.waiting),
         "ces_repeater_target_failures": (
-            "Dials, links and requests to targets that failed.",
+            "Failed dials, links and requests to targets.",
             "counter",
             pool.total("failures"),
         ),
         "ces_repeater_undelivered_records": (
-            "Records that targets did not get and that are kept to be sent again.",
+            "Records that targets did not get, kept to be sent again.",
             "gauge",
             undelivered.records,
         ),
-        "ces_repeater_undelivered_bytes": ("What they take up.", "gauge", undelivered.bytes),
+        "ces_repeater_undelivered_bytes": ("Bytes of the undelivered records.", "gauge", undelivered.bytes),
         "ces_repeater_undelivered_retried_records": (
-            "Undelivered records given back to their targets.",
+            "Undelivered records that were sent to their targets again.",
             "counter",
             undelivered.retried,
         ),
@@ -233,7 +233,7 @@ def counters(repeater: Repeater) -> dict[str, tuple[str, str, Any]]:
             undelivered.removed,
         ),
         "ces_repeater_undelivered_lost_records": (
-            "Undelivered records that there was no place for.",
+            "Undelivered records that were lost for lack of space.",
             "counter",
             undelivered.lost,
         ),

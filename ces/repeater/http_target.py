@@ -1,22 +1,22 @@
 """A target that speaks HTTP: each event is the body of one POST.
 
-Owns the events that wait for the target and the requests that are under way. Grammar::
+Owns the queue of events and the requests that are under way. Grammar::
 
     POST path HTTP/1.1
     Content-Type: application/json
-    body   = event, the JSON as it came
-    answer = 2xx  taken
-           | 5xx  the event is tried again, after those that have not been tried yet
-           | any other: refused for good; redirects are not followed
+    body   = event, its JSON unchanged
+    answer = 2xx  accepted
+           | 5xx  the event is retried after all events that have not been tried yet
+           | any other: refused, which is final; redirects are not followed
 
-Order: events are sent in the order in which they came, up to `http_parallel` at a time, so the target may
-see events that are under way together in any order. After a connection error events keep their places;
-after 5xx or a timeout, which may be one event's own fault, it steps behind the others, so that it cannot
-hold them up. While the target fails, one request at a time tries it, with a growing delay.
+Order: events are sent in order of arrival, up to `http_parallel` at a time. The target may see simultaneous
+requests in any order. After a connection error an event keeps its place. After 5xx or a timeout it moves
+behind the others, because that event itself may be the cause and must not block them. While the target fails,
+one request at a time is made, with a growing delay.
 
-Events wait at most `patience` seconds and within `buffer` bytes; what is beyond is given up, the oldest
-first, and so is what was refused for good. A request that timed out may have been taken: then the target gets
-that event again.
+Limits: events wait at most `target_patience` seconds, within `target_buffer` bytes. Expired, evicted and
+refused events become dead letters; the oldest are evicted first. The target may get an event twice when it
+accepted the event but the request timed out.
 """
 
 from __future__ import annotations
@@ -39,26 +39,28 @@ from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ces.link.link import Link
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.link_target import IDLE
-from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
+from ces.repeater.settings import RepeaterSettings
+from ces.repeater.target import FULL, LEAVING, PATIENCE, Target
 from ces.repeater.undelivered import Undelivered
-from ces.uplink.reconnect import UP, WAITING
+from ces.uplink.dialler import UP, WAITING
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
-"""Seconds between attempts while a target fails, each about twice the one before."""
+"""First and longest delay between attempts while a target fails, in seconds. Each delay doubles the last."""
 
 ANSWER_BYTES = 64 * 1024
-"""A connection whose answer is longer is closed rather than read to the end."""
+"""Limit of an answer's body, in bytes. The connection of a longer answer is closed."""
 
 HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json", "User-Agent": "ces"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An event with its place in the order and the time at which it is too old."""
+    """A queued event with its place in the order and the time at which it expires."""
 
     number: int
     deadline: float
@@ -67,31 +69,31 @@ class _Waiting:
 
     @property
     def run(self) -> Run:
-        """The event as it was routed."""
+        """The event as a run."""
         return Run(self.room, [b"%b\n%b\n" % (self.room, self.body)])
 
 
 class HttpTarget(Target):
-    """A target that takes POSTs.
+    """A target that receives events as POST requests.
 
-    :param client: shared by all targets of a pool.
+    :param client: the HTTP client, which all targets of a pool share.
     """
 
     def __init__(
         self,
         address: Address,
-        side: Side,
-        limits: TargetLimits,
+        side: Side[Link],
+        settings: RepeaterSettings,
         undelivered: Undelivered,
         client: HTTPClient,
     ) -> None:
-        super().__init__(address, side, limits, undelivered)
+        super().__init__(address, side, settings, undelivered)
         self._client = client
         self._sent = 0
         self._number = 0
         self._bytes = 0
         self._fresh: deque[_Waiting] = deque()
-        self._again: deque[_Waiting] = deque()
+        self._retries: deque[_Waiting] = deque()
         self._requests: set[Deferred[None]] = set()
         self._unanswered = 0
         self._failing = False
@@ -115,26 +117,26 @@ class HttpTarget(Target):
 
     @property
     def holds(self) -> bool:
-        # What is under way comes back when it fails, and nobody else would say so.
+        # A request that fails returns its event to the queue without telling the pool.
         return bool(self._queued or self._unanswered)
 
     @property
     def _queued(self) -> bool:
-        return bool(self._fresh or self._again)
+        return bool(self._fresh or self._retries)
 
     def put(self, run: Run) -> None:
-        deadline = self._clock.seconds() + self.limits.patience
+        deadline = self._clock.seconds() + self.settings.target_patience
         for event in run.events:
             self._number += 1
             self._bytes += len(event)
             self._fresh.append(_Waiting(self._number, deadline, run.room, event))
-        lost = []
-        while self._bytes > self.limits.buffer and self._queued:
-            # What has been tried came before what has not.
-            item = (self._again or self._fresh).popleft()
+        evicted = []
+        while self._bytes > self.settings.target_buffer and self._queued:
+            # Retries are older than events that have not been tried.
+            item = (self._retries or self._fresh).popleft()
             self._bytes -= len(item.body)
-            lost.append(item.run)
-        self.give_up(lost, FULL)
+            evicted.append(item.run)
+        self.give_up(evicted, FULL)
         self._start()
 
     def wake(self) -> None:
@@ -144,14 +146,14 @@ class HttpTarget(Target):
             self._resume()
 
     def expire(self, now: float) -> bool:
-        late = []
+        expired = []
         while self._fresh and self._fresh[0].deadline <= now:
-            late.append(self._fresh.popleft())
-        late += [item for item in self._again if item.deadline <= now]
-        self._again = deque(item for item in self._again if item.deadline > now)
-        self._bytes -= sum(len(item.body) for item in late)
-        late.sort(key=lambda item: item.number)
-        self.give_up([item.run for item in late], PATIENCE)
+            expired.append(self._fresh.popleft())
+        expired += [item for item in self._retries if item.deadline <= now]
+        self._retries = deque(item for item in self._retries if item.deadline > now)
+        self._bytes -= sum(len(item.body) for item in expired)
+        expired.sort(key=lambda item: item.number)
+        self.give_up([item.run for item in expired], PATIENCE)
         return self.holds
 
     def stop(self) -> Deferred[None]:
@@ -160,21 +162,21 @@ class HttpTarget(Target):
             self._pause.cancel()
             self._pause = None
         requests = list(self._requests)
-        lost = len(self._fresh) + len(self._again) + self._unanswered
+        left = len(self._fresh) + len(self._retries) + self._unanswered
         self._fresh.clear()
-        self._again.clear()
+        self._retries.clear()
         self._bytes = 0
-        self.drop(lost, LEAVING)
+        self.drop(left, LEAVING)
         for request in requests:
             request.cancel()
         return succeed(None)
 
     def _start(self) -> None:
-        """Begin as many requests as may be under way."""
+        """Start requests up to the limit of simultaneous requests."""
         while self._queued and self._pause is None and not self._stopped:
-            if len(self._requests) >= (1 if self._failing else self.limits.http_parallel):
+            if len(self._requests) >= (1 if self._failing else self.settings.http_parallel):
                 return
-            item = (self._fresh or self._again).popleft()
+            item = (self._fresh or self._retries).popleft()
             request = Deferred.fromCoroutine(self._post(item))
             self._requests.add(request)
             request.addBoth(self._done, request)
@@ -187,7 +189,7 @@ class HttpTarget(Target):
 
     async def _post(self, item: _Waiting) -> None:
         began = self._clock.seconds()
-        timeout = self.limits.http_timeout
+        timeout = self.settings.http_timeout
         self._unanswered += 1
         try:
             response = await self._client.post(
@@ -198,22 +200,22 @@ class HttpTarget(Target):
                 unbuffered=True,
                 reactor=cast(Any, self._clock),
             ).addTimeout(timeout, self._clock)
-        except Exception as error:  # there are many ways to get no answer, and all mean that
+        except Exception as error:  # the client raises many types of errors; all mean that there is no answer
             if self._clock.seconds() >= began + timeout:
-                self._retry(item, self._again.append, f"no answer within {timeout:g} s")
+                self._retry(item, self._retries.append, f"no answer within {timeout:g} s")
             else:
                 self._retry(item, self._put_back, _why(error))
             return
         finally:
             self._unanswered -= 1
         if response.code >= 500:
-            self._retry(item, self._again.append, f"it answered {response.code}")
+            self._retry(item, self._retries.append, f"it answered {response.code}")
         else:
-            self._taken(item, response.code)
+            self._decided(item, response.code)
         await read_to_end(response, timeout, self._clock)
 
-    def _taken(self, item: _Waiting, code: int) -> None:
-        """The target has decided about an event."""
+    def _decided(self, item: _Waiting, code: int) -> None:
+        """The target has accepted or finally refused an event."""
         self._failing = False
         self._delay = FIRST_DELAY
         self._bytes -= len(item.body)
@@ -226,7 +228,7 @@ class HttpTarget(Target):
             self.give_up([item.run], self.reason)
 
     def _retry(self, item: _Waiting, put_back: Callable[[_Waiting], object], reason: str) -> None:
-        """The target did not take an event: try again, later."""
+        """The target did not accept an event: return it to the queue and pause."""
         if self._stopped:
             return
         self._fail(reason)
@@ -245,7 +247,10 @@ class HttpTarget(Target):
         self._start()
 
     def _put_back(self, item: _Waiting) -> None:
-        """Into its old place: at most as many events have overtaken it as requests are under way."""
+        """Return an event to its old place.
+
+        Cost: at most `http_parallel` steps, because only simultaneous requests can have overtaken it.
+        """
         place = 0
         while place < len(self._fresh) and self._fresh[place].number < item.number:
             place += 1
@@ -253,7 +258,7 @@ class HttpTarget(Target):
 
 
 def _why(error: Exception) -> str:
-    """What is behind an error of the HTTP client."""
+    """The cause of an error of the HTTP client."""
     reasons = getattr(error, "reasons", None)
     if reasons:
         return str(reasons[0].getErrorMessage()).rstrip(".")
@@ -261,7 +266,7 @@ def _why(error: Exception) -> str:
 
 
 class _Discard(Protocol):
-    """Takes the body of an answer and keeps nothing of it."""
+    """Reads the body of an answer and discards it."""
 
     def __init__(self) -> None:
         self.end: Deferred[None] = Deferred(lambda _: self._cut())
@@ -282,7 +287,11 @@ class _Discard(Protocol):
 
 
 async def read_to_end(response: IResponse, timeout: float, clock: IReactorTime) -> None:
-    """Read an answer's body, so that its connection can be used again; a long one is cut off."""
+    """Read and discard an answer's body, so that its connection can be reused.
+
+    The connection is closed when the body is longer than `ANSWER_BYTES`, or takes longer than `timeout`
+    seconds.
+    """
     discard = _Discard()
     response.deliverBody(discard)
     with suppress(TimeoutError, CancelledError):
@@ -291,25 +300,25 @@ async def read_to_end(response: IResponse, timeout: float, clock: IReactorTime) 
 
 @implementer(IBodyProducer)
 class Body:
-    """A request's body that is there as a whole (treq's own reads it in pieces, on the global reactor)."""
+    """A request's body that is written at once. That of treq writes in pieces, on the global reactor."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.length = len(data)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write it all."""
+        """Write the whole body."""
         consumer.write(self._data)
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Nothing is left to pause."""
+        """Does nothing: the body is already written."""
 
     def resumeProducing(self) -> None:
-        """Nothing is left to resume."""
+        """Does nothing: the body is already written."""
 
     def stopProducing(self) -> None:
-        """Nothing is left to stop."""
+        """Does nothing: the body is already written."""
 
 
 class _Quiet(_HTTP11ClientFactory):
@@ -319,21 +328,21 @@ class _Quiet(_HTTP11ClientFactory):
 
 
 class HttpClient:
-    """The connections to all HTTP targets of one repeater.
+    """The connection pool for all HTTP targets of one repeater.
 
-    treq: what the targets ask.
+    treq: the client that targets use.
     """
 
-    def __init__(self, reactor: Any, limits: TargetLimits) -> None:
-        # Twisted types its timeout as whole seconds and takes any.
+    def __init__(self, reactor: Any, settings: RepeaterSettings) -> None:
+        # Cast because Twisted's annotation allows only whole seconds as the timeout.
         self._connections = cast(Any, HTTPConnectionPool(reactor))
         self._connections._factory = _Quiet
-        self._connections.maxPersistentPerHost = limits.http_parallel
-        self._connections.cachedConnectionTimeout = limits.idle_ttl
-        agent = Agent(reactor, connectTimeout=limits.http_timeout, pool=self._connections)
+        self._connections.maxPersistentPerHost = settings.http_parallel
+        self._connections.cachedConnectionTimeout = settings.idle_ttl
+        agent = Agent(reactor, connectTimeout=settings.http_timeout, pool=self._connections)
         no_cookies = IndexableCookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self.treq = HTTPClient(agent, no_cookies, Body)
 
     def close(self) -> Deferred[None]:
-        """Close the connections that are kept for the next request."""
+        """Close the idle connections. Fires when they are closed."""
         return cast("Deferred[None]", self._connections.closeCachedConnections())

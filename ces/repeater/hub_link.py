@@ -1,92 +1,42 @@
-"""The link to the hub, and what waits for it.
-
-Owns the spool: one outbox that outlives the links, so that what came while the hub was away, and what an
-ended link had not written, goes to the next link in order. It is bounded in bytes; what does not fit pushes
-out the oldest, which is counted and told. Where a directory is named for it, the spool is on disk as well and
-outlives the process.
-"""
+"""The repeater's uplink to its hub, and the spool of what waits for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
+from ces.link.link import Link, Owner
 from ces.link.side import Side
-from ces.link.turn import Memo
-from ces.model.address import Address
+from ces.model.address import HUB_PORT, parse_address
 from ces.model.routing import HUB
 from ces.model.wire import Run
-from ces.session.outbox import Outbox, Spare, Tally
-from ces.session.session import Session
-from ces.uplink.reconnect import Dialler
-from ces.uplink.spool_file import SpoolFile
+from ces.repeater.settings import RepeaterSettings
+from ces.uplink.spool import Spool
+from ces.uplink.uplink import Uplink
 
 PATH = "/connect/repeater"
 
-FULL = "the spool is full"
-
-
-class DiskSpool(Outbox):
-    """An outbox that tells a file what becomes of its runs, while there is one."""
-
-    __slots__ = ("file",)
-
-    hears = True
-
-    def __init__(self, limit: int, spare: Spare | None = None, tally: Tally | None = None) -> None:
-        super().__init__(limit, spare, tally)
-        self.file: SpoolFile | None = None
-
-    def done(self, runs: list[Run]) -> None:
-        if self.file is not None:
-            self.file.remove(runs)
-
-    def lost(self, run: Run) -> None:
-        if self.file is not None:
-            self.file.remove([run])
-
-    def cut(self, run: Run, rest: Run) -> None:
-        if self.file is not None:
-            self.file.replace(run, rest)
-
 
 class HubLink:
-    """Keeps a link to one hub up.
+    """Keeps a link to one hub up. The link is of the kind ``hub``: that is what is at the other end.
 
-    :param side: of the repeater; its links are of the kind ``hub``, for that is at the other end.
-    :param spool_bytes: how much may wait.
-    :param spool_dir: the directory that the spool is kept in as well; empty for none.
+    :param owner: of the link.
     """
 
-    def __init__(
-        self, side: Side, address: Address, spool_bytes: int, reactor: object, spool_dir: str = ""
-    ) -> None:
-        self.address = address
-        self._disk = DiskSpool(spool_bytes, side.spare, side.tally) if spool_dir else None
-        self.spool = Outbox(spool_bytes, side.spare, side.tally) if self._disk is None else self._disk
-        self._spool_dir = spool_dir
-        self.session = Session(self.spool)
-        self.dialler = Dialler(side, address, PATH, HUB, reactor, session=self.session, failed=self._failed)
+    def __init__(self, owner: Owner, side: Side[Link], settings: RepeaterSettings, reactor: Any) -> None:
+        self.address = address = parse_address(settings.hub, HUB_PORT, strip=PATH)
+        self.spool = Spool(side, settings.spool_bytes, "repeater", settings.spool)
+        self.uplink = Uplink(
+            owner, side, address, PATH, HUB, reactor, queue=self.spool.queue, failed=self._failed
+        )
         self._side = side
-
-    @property
-    def file(self) -> SpoolFile | None:
-        """Where the spool is on disk; None when it is not."""
-        return None if self._disk is None else self._disk.file
-
-    @property
-    def links(self) -> tuple[HubLink]:
-        """Itself, which is flushed with or without a link (`ces.link.turn.Batch`)."""
-        return (self,)
+        self._stopped = False
 
     @property
     def away(self) -> str | None:
         """Why there is no link, as a sentence; None when there is one."""
-        link = self.dialler.link
-        if link is not None and link.joined:
+        if self.uplink.connected:
             return None
-        reason = f": {self.dialler.reason}" if self.dialler.reason else ""
+        reason = f": {self.uplink.reason}" if self.uplink.reason else ""
         return f"there is no link to the hub at {self.address.url()}{reason}"
 
     def start(self) -> None:
@@ -94,92 +44,51 @@ class HubLink:
 
         :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used.
         """
-        if self._disk is not None:
-            self._use(self._disk)
-        self.dialler.dial()
-
-    def _use(self, spool: DiskSpool) -> None:
-        file = SpoolFile(self._spool_dir, "repeater", self._side.clock, self._side.limited)
-        found, came = file.load(Run), spool.take_all()
-        if found:
-            self._side.log.info(
-                "{records} records for the hub were found in {path}", records=file.records, path=file.path
-            )
-        file.add(came)
-        spool.file = file
-        spool.pending += found + came
-        self._report(spool.settle(), FULL)
+        self.spool.open()
+        self.uplink.flush()  # what was found may be more than the limit
+        self.uplink.dial()
 
     def put(self, runs: list[Run]) -> None:
         """Send these records to the hub, now or when it is there."""
-        self.spool.pending += runs
-        turn = self._side.turn
-        turn.add(self)
-        file = self.file
-        if file is not None:
-            file.add(runs)
-        turn.took(runs)
+        if self._stopped:
+            self._lose(runs)
+            return
+        self.spool.queue.pending += runs
+        # First, so that what is done with once it is written (ces.1) never comes to the file.
+        self.uplink.flush()
+        self.spool.add(runs)
+        self._side.turn.took(runs)
 
-    def flush(self, memo: Memo) -> None:
-        """Write what waits, as far as there is a link that takes it."""
-        link = self.dialler.link
-        if link is not None:
-            link.flush(memo)
-        self._report(self.spool.settle(), FULL)
+    async def stop(self) -> None:
+        """Send what can be sent and end the link; what then still waits is dropped, unless it is on disk."""
+        await self.uplink.stop()
+        self._stopped = True
+        self._lose(self.spool.close(self.spool.queue.take_all()))
 
-    def stop(self) -> Deferred[None]:
-        """Send what can be sent and end the link; fires when it is gone."""
-        self.flush(Memo())
-        return self.dialler.stop()
-
-    def give_up(self) -> None:
-        """Drop what still waits and is not on disk: nobody will come for it."""
-        left = self.session.take_all()
-        if self._disk is not None and self._disk.file is not None:
-            left = self._leave(self._disk, self._disk.file)
-        lost = sum(run.count for run in left)
-        self.spool.dropped += lost
-        self._report(lost, "the repeater stops and the hub is away")
-
-    def _leave(self, spool: DiskSpool, file: SpoolFile) -> list[Run]:
-        """Keep what waits for the next process; what cannot be kept."""
-        spool.file = None
-        lost = file.close()
-        if file.records:
-            self._side.log.info(
-                "{records} records for the hub are kept in {path}", records=file.records, path=file.path
-            )
-        return lost
+    def _lose(self, runs: list[Run]) -> None:
+        lost = sum(run.count for run in runs)
+        if lost:
+            self.spool.queue.dropped += lost
+            self._side.drop(f"the hub at {self.address.url()}", lost, "the repeater stops")
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` says of it; sizes in bytes."""
-        link = self.dialler.link
+        node, dialect = self.uplink.hub
+        queue = self.spool.queue
         return {
             "address": self.address.url(),
-            "state": self.dialler.state,
-            "node": link.node if link is not None else "",
-            "dialect": link.dialect if link is not None else "",
-            "reason": self.dialler.reason,
-            "buffer-utilization": self.session.size,
-            "buffer-capacity": self.spool.limit,
-            "sent": self.spool.taken,
-            "dropped": self.spool.dropped,
-            "spool-disk": None if self.file is None else self.file.status(),
+            "state": self.uplink.state,
+            "node": node,
+            "dialect": dialect,
+            "reason": self.uplink.reason,
+            "buffer-utilization": queue.size,
+            "buffer-capacity": queue.limit,
+            "sent": queue.taken,
+            "dropped": queue.dropped,
+            "spool-disk": self.spool.status(),
         }
 
     def _failed(self, reason: str) -> None:
         self._side.limited.warn(
             "hub away", "the hub at {hub} is away: {reason}", hub=self.address.url(), reason=reason
-        )
-
-    def _report(self, lost: int, why: str) -> None:
-        if not lost:
-            return
-        self._side.dropped += lost
-        self._side.limited.warn(
-            f"spool {why}",
-            "{records} records for the hub were dropped: {why} ({total} so far)",
-            records=lost,
-            why=why,
-            total=self.spool.dropped,
         )

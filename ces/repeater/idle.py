@@ -1,7 +1,7 @@
-"""Which links have not been used for a while.
+"""Finds items, such as links, that have not been used for a while.
 
-All have the same patience, so the order of last use is the order in which they run out: to note a use moves
-one entry to the end, and one delayed call waits for the entry in front. Nothing is pending when nothing is
+All items have the same timeout, so they expire in the order of their last use. Cost: a use moves one entry to
+the end of an ordered dict. One delayed call waits for the first entry; none is pending when nothing is
 watched.
 """
 
@@ -17,11 +17,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Idle(Generic[T]):
-    """Tells of what has not been used for `ttl` seconds, once, and forgets it.
+    """Calls back once for each item that has not been used for `ttl` seconds, and forgets the item.
 
-    Bounded by what is watched: each item has one entry until it runs out or is forgotten.
+    Memory: one entry for each watched item.
 
-    :param unused: told the item; it may be used again at once, and then is watched anew.
+    :param ttl: the timeout, in seconds.
+    :param unused: callback; gets the item. It may call `used` for it, which starts watching it again.
     """
 
     def __init__(self, ttl: float, clock: IReactorTime, unused: Callable[[T], None]) -> None:
@@ -35,14 +36,14 @@ class Idle(Generic[T]):
         return len(self._last)
 
     def used(self, item: T) -> None:
-        """`item` is in use now; it is watched from its first use on."""
+        """Record a use of `item`. The first use starts watching it."""
         self._last[item] = self._clock.seconds()
         self._last.move_to_end(item)
         if self._call is None:
             self._call = self._clock.callLater(self._ttl, self._look)
 
     def forget(self, item: T) -> None:
-        """Watch `item` no more."""
+        """Stop watching `item`."""
         self._last.pop(item, None)
         if not self._last and self._call is not None:
             self._call.cancel()
@@ -51,15 +52,15 @@ class Idle(Generic[T]):
     def _look(self) -> None:
         self._call = None
         now = self._clock.seconds()
-        out = []
+        expired = []
         for item, last in self._last.items():
             if last + self._ttl > now:
                 break
-            out.append(item)
-        for item in out:
+            expired.append(item)
+        for item in expired:
             del self._last[item]
         if self._last:
             wait = next(iter(self._last.values())) + self._ttl - now
             self._call = self._clock.callLater(wait, self._look)
-        for item in out:
+        for item in expired:
             self._unused(item)

@@ -1,223 +1,312 @@
 """A target that speaks WebSocket: another repeater, or a service in a room.
 
-Owns one link while it is used. It is dialled for the first record, at ``TARGET/connect/{room}/{repeater
-id}`` with that record's room; what arrives meanwhile is held, bounded in bytes and in time, and follows
-when the link is up, as does what a link that ended could not send. A link that is not used is closed with
-1000, and the next record dials anew. Rooms are handled no further: each record bears its own.
+Owns one uplink while it is used. The target is dialled for the first record, at
+``TARGET/connect/{room}/{repeater id}`` with that record's room. What arrives while there is no connection is
+held, and follows when there is one. A connection that is not used is closed with 1000, and the next record
+dials anew. One that is cut resumes its session, so that what was in flight arrives once. Rooms are handled no
+further: each record bears its own.
 
-A failed dial is repeated with the dialler's growing delay for as long as anything is held. A target that
-ends links as soon as they are up is not dialled more than once in `PAUSE` seconds, though nothing is held.
+A record is in one of two places: in the queue, or held behind all that is in the queue. Both together have
+one bound in bytes, and one in time while there is no connection. What is beyond becomes a dead letter.
+
+A failed dial is repeated with the dialler's growing delay while records wait. A target that ends each
+connection at once is dialled at most once in `PAUSE` seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from ces.link.protocol import GOING_AWAY, NORMAL, Link
+from ces.link.link import Link, Owner, Refused
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.idle import Idle
-from ces.repeater.target import FULL, LEAVING, PATIENCE, Target, TargetLimits
+from ces.repeater.settings import RepeaterSettings
+from ces.repeater.target import FULL, LEAVING, PATIENCE, Target
 from ces.repeater.undelivered import Undelivered
 from ces.session.held import Held
-from ces.session.outbox import Outbox
-from ces.session.session import Session
-from ces.uplink.reconnect import WAITING, Dialler
+from ces.session.life import GOING_AWAY, NORMAL
+from ces.session.queue import SendQueue
+from ces.uplink.dialler import WAITING
+from ces.uplink.uplink import Uplink
 
 KIND = "target"
-"""The kind of links to targets, as this repeater's owner and its log know them."""
+"""The kind of links to targets, as the repeater and its log name it."""
 
 IDLE = "idle"
 
 PAUSE = 1.0
-"""A link that was up for less than so many seconds has failed, and the next dial is so many seconds later."""
+"""A connection that was up for a shorter time, in seconds, counts as failed. The next dial then waits as
+long.
+"""
+
+ITSELF = "this repeater and that one are the same: it would talk to itself"
+
+Came = Callable[[Link, list[Run]], None]
+"""Takes what comes back on a link to a target."""
 
 
-class _Outbox(Outbox):
-    """An outbox that tells what it pushes out."""
+class LinkTarget(Target, Owner):
+    """A target at the end of a link, which it owns.
 
-    __slots__ = ("_pushed_out",)
-
-    def __init__(self, limit: int, pushed_out: Callable[[Run], None]) -> None:
-        super().__init__(limit)
-        self._pushed_out = pushed_out
-
-    def lost(self, run: Run) -> None:
-        self._pushed_out(run)
-
-
-class LinkTarget(Target):
-    """A target at the end of a link.
-
-    :param name: this repeater's id, the last part of the path that is dialled.
-    :param idle: watches targets whose link is up; it calls `rest`.
+    :param name: this repeater's id, the last part of the dialled path.
+    :param node: identifies this process.
+    :param idle: watches the targets that have a connection, and calls `rest` for an unused one.
+    :param came: takes the events that come back.
+    :param waits: called when something must wait for a connection: `expire` must then be called.
     """
 
     def __init__(
         self,
         address: Address,
         name: str,
-        side: Side,
-        limits: TargetLimits,
+        node: str,
+        side: Side[Link],
+        settings: RepeaterSettings,
         idle: Idle[LinkTarget],
-        reactor: object,
+        reactor: Any,
         undelivered: Undelivered,
+        came: Came,
+        waits: Callable[[], None],
     ) -> None:
-        super().__init__(address, side, limits, undelivered)
+        super().__init__(address, side, settings, undelivered)
+        self.node = node
         self._name = name
         self._idle = idle
         self._reactor = reactor
-        self._held = Held(limits.buffer, limits.patience)
-        self._outbox = _Outbox(limits.buffer, self._pushed_out)
-        self._session = Session(self._outbox)
+        self._came = came
+        self._waits = waits
+        self._held = Held(settings.target_buffer, settings.target_patience)
+        self._queue = self._new_queue()
+        self._before = {"taken": 0, "dropped": 0}
+        """What the queues of connections that were not used any more have counted."""
         self._room = b""
-        self._dialler: Dialler | None = None
-        self._link: Link | None = None
+        self._uplink: Uplink | None = None
+        self._was_up = False
         self._since = 0.0
-        self._ended_well = False
+        self._away_since = 0.0
         self._not_before = 0.0
         self._pause: IDelayedCall | None = None
 
     @property
     def state(self) -> str:
-        if self._dialler is None:
+        if self._uplink is None:
             return IDLE
-        return WAITING if self._pause is not None else self._dialler.state
+        return WAITING if self._pause is not None else self._uplink.state
 
     @property
     def sent(self) -> int:
-        return self._outbox.taken
+        return self._before["taken"] + self._queue.taken
 
     @property
     def dropped(self) -> int:
-        return self._lost + self._outbox.dropped
+        return self._dropped + self._before["dropped"] + self._queue.dropped
 
     @property
     def waiting(self) -> int:
-        return self._held.bytes + self._session.size
+        return self._held.bytes + self._queue.size
 
     @property
     def holds(self) -> bool:
-        return bool(self._held)
+        return bool(self._held) or (not self._connected and bool(self._queue.size))
+
+    @property
+    def _connected(self) -> bool:
+        return self._uplink is not None and self._uplink.connected
 
     def put(self, run: Run) -> None:
-        link = self._link
-        if link is not None:
-            link.put(run)
-            self._side.turn.add(link)
+        if self._connected:
+            assert self._uplink is not None
+            self._queue.pending.append(run)
+            self._uplink.flush()
             self._idle.used(self)
             return
         self._room = run.room
         self._hold(run)
-        if self._dialler is None:
-            self._dial()
-
-    def received(self, link: Link) -> None:
-        """Something came back on a link: it is in use."""
-        if link is self._link:
-            self._idle.used(self)
-
-    def left(self, link: Link) -> None:
-        """A link takes no more records: what it could not send waits for the next."""
-        if link is not self._link:
-            return
-        self._link = None
-        self._idle.forget(self)
-        self._ended_well = (
-            link.close_code in (NORMAL, GOING_AWAY) and self._clock.seconds() >= self._since + PAUSE
-        )
-        for run in link.leftover():
-            self._hold(run)
-        self._session.restart("")
-
-    def wake(self) -> None:
-        if self._dialler is not None and self._pause is None and self._dialler.state == WAITING:
-            self._dialler.dial()
-
-    def rest(self) -> None:
-        """The link has not been used for a while: close it, unless it is stuck with something to send."""
-        if self._session.size:
-            self._idle.used(self)
-        elif self._dialler is not None:
-            dialler, self._dialler, self._link = self._dialler, None, None
-            dialler.stop()
-
-    def expire(self, now: float) -> bool:
-        self.give_up(self._held.expire(now), PATIENCE)
-        return bool(self._held)
-
-    def stop(self) -> Deferred[None]:
-        self._idle.forget(self)
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        dialler, self._dialler, self._link = self._dialler, None, None
-        gone = succeed(None) if dialler is None else dialler.stop()
-        now = self._clock.seconds()
-        self.give_up(self._held.expire(now), PATIENCE)
-        left = self._held.take(now) + self._session.take_all()
-        self.drop(sum(run.count for run in left), LEAVING)
-        return gone
-
-    def _dial(self) -> None:
-        path = f"/connect/{quote(self._room, safe='')}/{quote(self._name, safe='')}"
-        self._dialler = Dialler(
-            self._side,
-            self.address,
-            path,
-            KIND,
-            self._reactor,
-            session=self._session,
-            up=self._up,
-            failed=self._failed,
-            may_redial=self._may_redial,
-        )
-        wait = self._not_before - self._clock.seconds()
-        if wait > 0:
-            self._pause = self._clock.callLater(wait, self._paused, self._dialler)
-        else:
-            self._dialler.dial()
-
-    def _paused(self, dialler: Dialler) -> None:
-        self._pause = None
-        dialler.dial()
-
-    def _up(self) -> None:
-        assert self._dialler is not None
-        link = self._link = self._dialler.link
-        assert link is not None
-        now = self._since = self._clock.seconds()
-        self.reason = ""
-        self._idle.used(self)
-        self.give_up(self._held.expire(now), PATIENCE)
-        for run in self._held.take(now):
-            link.put(run)
-        self._side.turn.add(link)
-
-    def _may_redial(self) -> bool:
-        return bool(self._held) and not self._ended_well
-
-    def _failed(self, reason: str) -> None:
-        ended_well, self._ended_well = self._ended_well, False
-        if not ended_well:
-            self._not_before = self._clock.seconds() + PAUSE
-            self._fail(reason)
-            if self._held:
-                return  # the dialler goes on
-        self._dialler = None
-        if self._held:
+        if self._uplink is None:
             self._dial()
 
     def _hold(self, run: Run) -> None:
         now = self._clock.seconds()
         self.give_up(self._held.expire(now), PATIENCE)
+        self._dial_no_more_for_nothing()
+        limit = self.settings.target_buffer
+        # What is in the queue is older.
+        evicted = self._queue.settle()
+        evicted += self._queue.evict(self.waiting + run.weight - limit)
+        if evicted:
+            self._side.drop(f"{KIND} {self.url}", evicted, FULL)
+        self._held.limit = limit - self._queue.size
         self.give_up(self._held.put(run, now), FULL)
 
-    def _pushed_out(self, run: Run) -> None:
-        """The outbox was full; its link counts and tells."""
+    def wake(self) -> None:
+        if self._uplink is not None and self._pause is None and self._uplink.state == WAITING:
+            self._uplink.dial()
+
+    def rest(self) -> None:
+        """The connection has not been used for a while: close it, unless something is still on its way."""
+        if self.waiting:
+            self._idle.used(self)
+            return
+        self._let_go()
+        # The connection may take a while to close. What becomes known of its records meanwhile does not
+        # concern those of the next one.
+        self._before["taken"] += self._queue.taken
+        self._before["dropped"] += self._queue.dropped
+        self._queue = self._new_queue()
+
+    def expire(self, now: float) -> bool:
+        self.give_up(self._held.expire(now), PATIENCE)
+        if (
+            not self._connected
+            and self._queue.size
+            and now >= self._away_since + self.settings.target_patience
+        ):
+            link = None if self._uplink is None else self._uplink.link
+            if link is not None:
+                link.break_session()
+            self.give_up(self._queue.take_all(), PATIENCE)
+        self._dial_no_more_for_nothing()
+        return self.holds
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        now = self._clock.seconds()
+        self.give_up(self._held.expire(now), PATIENCE)
+        gone = self._let_go()
+        await gone
+        left = self._queue.take_all() + self._held.take(now)
+        self.drop(sum(run.count for run in left), LEAVING)
+
+    def _let_go(self) -> Deferred[None]:
+        """Close the connection, if there is one; the next record dials anew."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._idle.forget(self)
+        uplink, self._uplink = self._uplink, None
+        self._was_up = False
+        return Deferred.fromCoroutine(_stopped(uplink))
+
+    def _dial_no_more_for_nothing(self) -> None:
+        """Nothing waits: the next dial is for the next record."""
+        if self.state == WAITING and not self.holds:
+            self._let_go()
+
+    def _new_queue(self) -> SendQueue:
+        # No record has priority: none may be dropped that does not become a dead letter.
+        return SendQueue(self.settings.target_buffer, None, self._side.tally, self)
+
+    # -- the uplink ------------------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        path = f"/connect/{quote(self._room, safe='')}/{quote(self._name, safe='')}"
+        self._uplink = Uplink(
+            self,
+            self._side,
+            self.address,
+            path,
+            KIND,
+            self._reactor,
+            queue=self._queue,
+            up=self._up,
+            failed=self._failed,
+            may_dial=self._may_dial,
+        )
+        wait = self._not_before - self._clock.seconds()
+        if wait > 0:
+            self._pause = self._clock.callLater(wait, self._paused, self._uplink)
+        else:
+            self._uplink.dial()
+
+    def _paused(self, uplink: Uplink) -> None:
+        self._pause = None
+        uplink.dial()
+
+    def _up(self) -> None:
+        assert self._uplink is not None
+        now = self._since = self._clock.seconds()
+        self._was_up = True
+        self.reason = ""
+        self._idle.used(self)
+        self.give_up(self._held.expire(now), PATIENCE)
+        self._queue.pending += self._held.take(now)
+        self._uplink.flush()
+
+    @property
+    def _ended_well(self) -> bool:
+        """Whether the connection that has just ended had lasted, and was closed by a target that means it."""
+        last = None if self._uplink is None else self._uplink.factory.last
+        if not self._was_up or last is None or last.code not in (NORMAL, GOING_AWAY):
+            return False
+        return self._clock.seconds() >= self._since + PAUSE
+
+    def _may_dial(self) -> bool:
+        return self.holds and not self._ended_well
+
+    def _failed(self, reason: str) -> None:
+        self._idle.forget(self)
+        ended_well = self._ended_well
+        self._was_up = False
+        if not ended_well:
+            self._not_before = self._clock.seconds() + PAUSE
+            self._fail(reason)
+            if self.holds:
+                return  # the dialler dials again
+        self._let_go()
+        if self.holds:
+            self._dial()
+
+    # -- what the link tells (`ces.link.link.Owner`) ---------------------------------------------------------
+
+    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+        """Anyone but this repeater itself."""
+        if node == self.node:
+            raise Refused(ITSELF)
+        return None
+
+    def joined(self, link: Link) -> None:
+        """A connection is up."""
+        self._side.limited.info(
+            f"{KIND} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
+        )
+
+    def received(self, link: Link, runs: list[Run]) -> None:
+        """Events come back: the connection is in use."""
+        if self._connected:
+            self._idle.used(self)
+        self._came(link, runs)
+
+    def detached(self, link: Link) -> None:
+        """There is no connection: what comes now is held."""
+        self._away_since = self._clock.seconds()
+        self._waits()
+
+    def left(self, link: Link, undelivered: list[Run]) -> None:
+        """The link is over; what it did not deliver waits in the queue for the next one."""
+        self._side.limited.info(f"{KIND} left", "{link} left: {reason}", link=link.name, reason=link.ended)
+
+    # -- what the queue tells (`ces.session.queue.Watcher`) --------------------------------------------------
+
+    def done(self, runs: list[Run]) -> None:
+        """Delivered."""
+
+    def evicted(self, run: Run) -> None:
+        """The queue was full; the link counts and logs."""
         self.keep(run, FULL)
+
+    def cut(self, run: Run, rest: Run) -> None:
+        """The first records of a run are delivered."""
+
+
+async def _stopped(uplink: Uplink | None) -> None:
+    if uplink is not None:
+        await uplink.stop()

@@ -1,11 +1,11 @@
-"""What goes out: the pool of targets.
+"""The pool of targets that a repeater sends events to.
 
-Owns one target per address, for as long as the routes name it or something is under way to it; does not
-know rooms. Targets are independent: each has its own queue, delay and bounds, so that a dead one holds up
-no other. What waits for a target that is away is looked at once in `SWEEP` seconds, while anything waits.
+Owns one target per URL, as long as the routes name it or events are under way to it. Does not know rooms.
+Targets are independent: each has its own queue, delay and limits, so a dead target delays no other. While
+events wait for a target that is away, a sweep drops expired ones every `SWEEP` seconds.
 
-What targets did not get in the end is kept, by URL, for all of them together; it can be sent again whether or
-not the routes still name the target, for who asks for that knows.
+All targets share one queue of dead letters. It can be retried even if the routes no longer name a target: an
+operator has asked for it.
 """
 
 from __future__ import annotations
@@ -17,53 +17,59 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 
-from ces.link.protocol import Link
+from ces.link.link import Link
 from ces.link.side import Side
-from ces.model.address import HTTP_SCHEMES, WEBSOCKET_SCHEMES, parse_address
+from ces.model.address import HTTP_SCHEMES, REPEATER_PORT, WEBSOCKET_SCHEMES, parse_address
 from ces.model.wire import Run
 from ces.repeater.http_target import HttpTarget
 from ces.repeater.idle import Idle
-from ces.repeater.link_target import IDLE, LinkTarget
-from ces.repeater.settings import DEFAULT_PORT
-from ces.repeater.target import LEAVING, Target, TargetLimits
+from ces.repeater.link_target import IDLE, Came, LinkTarget
+from ces.repeater.settings import RepeaterSettings
+from ces.repeater.target import LEAVING, Target
 from ces.repeater.undelivered import Entry, Undelivered
 
 SWEEP = 1.0
+"""Interval of the sweep, in seconds."""
 
 
 class Pool:
     """The targets of one repeater.
 
     :param name: the repeater's id.
-    :param side: of the repeater, which hands on what its links to targets do.
-    :param client: for HTTP targets.
-    :param undelivered: keeps what targets did not get.
+    :param side: the repeater's side.
+    :param client: the HTTP client for HTTP targets.
+
+    undelivered: the dead letters of all targets.
     """
 
     def __init__(
         self,
         name: str,
-        side: Side,
-        limits: TargetLimits,
+        node: str,
+        side: Side[Link],
+        settings: RepeaterSettings,
         client: HTTPClient,
-        reactor: object,
+        reactor: Any,
         undelivered: Undelivered,
+        came: Came,
     ) -> None:
-        self.undelivered = undelivered
+        self.undelivered = Undelivered(settings.undelivered_bytes)
         self._name = name
+        self._node = node
+        self._came = came
         self._side = side
-        self._limits = limits
+        self._settings = settings
         self._client = client
         self._reactor = reactor
-        self._idle: Idle[LinkTarget] = Idle(limits.idle_ttl, side.clock, LinkTarget.rest)
+        self._idle: Idle[LinkTarget] = Idle(settings.idle_ttl, side.clock, LinkTarget.rest)
         self._targets: dict[str, Target] = {}
         self._routed: frozenset[str] = frozenset()
         self._sweeping: IDelayedCall | None = None
         self._stopped = False
-        self._gone = {"sent": 0, "dropped": 0, "failures": 0}
+        self._ended = {"sent": 0, "dropped": 0, "failures": 0}
 
     def route(self, urls: Iterable[str]) -> None:
-        """The routes name these targets from now on; others end when they are idle."""
+        """Set the targets that the routes name. Other targets end when they are idle."""
         self._routed = frozenset(urls)
         for url in sorted(self._routed):
             self._target(url)
@@ -80,10 +86,14 @@ class Pool:
             self._sweep_soon()
 
     def retry(self, url: str | None = None) -> int:
-        """Give what is undelivered back to its target, or to all, oldest first and behind what waits, and
-        let them try it at once.
+        """Send dead letters to their targets again, oldest first. The targets make their next attempt at
+        once.
 
-        :return: how many records that was. What does not fit beside what waits stays undelivered.
+        The records queue behind those that wait for the target. Records that do not fit into its queue stay
+        undelivered.
+
+        :param url: the target; None means all targets.
+        :return: the number of records that were queued.
         """
         if self._stopped:
             return 0
@@ -93,8 +103,8 @@ class Pool:
             if url not in (None, entry.target):
                 return False
             if entry.target not in space:
-                space[entry.target] = self._limits.buffer - self._target(entry.target).waiting
-            # One that does not fit keeps those behind it from overtaking.
+                space[entry.target] = self._settings.target_buffer - self._target(entry.target).waiting
+            # Once an entry does not fit, later ones of its target do not either: the order is kept.
             space[entry.target] -= len(entry.batch)
             return space[entry.target] >= 0
 
@@ -106,39 +116,28 @@ class Pool:
         self._sweep_soon()  # for targets that no route names
         return sum(entry.records for entry in entries)
 
-    def received(self, link: Link) -> None:
-        """Something came back on a link to a target."""
-        target = self._of(link)
-        if target is not None:
-            target.received(link)
-
-    def left(self, link: Link) -> None:
-        """A link to a target has ended."""
-        target = self._of(link)
-        if target is not None:
-            target.left(link)
-            if target.holds:
-                self._sweep_soon()
-
     def stop(self) -> Deferred[Any]:
-        """Take no more, end everything and give up what is undelivered; fires when that is done."""
+        """Stop all targets and count the dead letters as lost. Later records are dropped.
+
+        Fires when all targets have stopped.
+        """
         self._stopped = True
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
-        gone = DeferredList([target.stop() for target in self._targets.values()])
+        stopped = DeferredList([target.stop() for target in self._targets.values()])
         lost = self.undelivered.give_up()
         if lost:
             self._side.log.warn("{records} undelivered records are lost: {why}", records=lost, why=LEAVING)
-        return gone
+        return stopped
 
     def status(self) -> list[dict[str, Any]]:
-        """Each target with its state."""
+        """The state of each target, as ``/status`` shows it."""
         return [target.status() for target in self._targets.values()]
 
     def total(self, what: str) -> int:
-        """``sent``, ``dropped`` or ``failures`` of all targets there ever were."""
-        return self._gone[what] + sum([int(getattr(target, what)) for target in self._targets.values()])
+        """The sum of ``sent``, ``dropped`` or ``failures`` over all targets, ended ones included."""
+        return self._ended[what] + sum([int(getattr(target, what)) for target in self._targets.values()])
 
     @property
     def waiting(self) -> int:
@@ -148,29 +147,28 @@ class Pool:
     def _target(self, url: str) -> Target:
         target = self._targets.get(url)
         if target is None:
-            address = parse_address(url, DEFAULT_PORT, WEBSOCKET_SCHEMES + HTTP_SCHEMES)
+            address = parse_address(url, REPEATER_PORT, WEBSOCKET_SCHEMES + HTTP_SCHEMES)
             if address.scheme in HTTP_SCHEMES:
-                target = HttpTarget(address, self._side, self._limits, self.undelivered, self._client)
+                target = HttpTarget(address, self._side, self._settings, self.undelivered, self._client)
             else:
                 target = LinkTarget(
                     address,
                     self._name,
+                    self._node,
                     self._side,
-                    self._limits,
+                    self._settings,
                     self._idle,
                     self._reactor,
                     self.undelivered,
+                    self._came,
+                    self._sweep_soon,
                 )
             self._targets[url] = target
         return target
 
-    def _of(self, link: Link) -> LinkTarget | None:
-        target = self._targets.get(link.factory.address.url())
-        return target if isinstance(target, LinkTarget) else None
-
     def _sweep_soon(self) -> None:
         if self._sweeping is None and not self._stopped:
-            wait = min(SWEEP, self._limits.patience)
+            wait = min(SWEEP, self._settings.target_patience)
             self._sweeping = self._side.clock.callLater(wait, self._sweep)
 
     def _sweep(self) -> None:
@@ -190,5 +188,5 @@ class Pool:
 
     def _forget(self, url: str) -> None:
         target = self._targets.pop(url)
-        for what in self._gone:
-            self._gone[what] += getattr(target, what)
+        for what in self._ended:
+            self._ended[what] += getattr(target, what)

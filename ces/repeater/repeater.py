@@ -1,7 +1,7 @@
 """The repeater: takes events from outside to its hub, and from its hub out to the targets of the routes.
 
-Owns the links (inbound ones, the one to the hub, and through its pool those to targets) and the routes;
-does not know sockets, HTTP or files. The two ways of an event::
+Owns the links (inbound ones, and the one to the hub), the routes and the pool of targets; does not know
+sockets, HTTP or files. The two ways of an event::
 
     outside link, POST /send, link to a target -> insert(runs) -> spool -> turn -> one write to the hub
     hub -> received(link, runs) -> routes.targets(room) -> pool.put(target, run) -> turn -> one write each
@@ -16,25 +16,21 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits, Owner
-from ces.link.protocol import NORMAL, Link
+from ces.link.link import Link, Owner, Refused
 from ces.link.shown import trouble
 from ces.link.side import Side
-from ces.model.address import Address
-from ces.model.control import SubscriptionChange
 from ces.model.routing import HUB, RepeaterRoutes
 from ces.model.wire import Run
 from ces.repeater.hub_link import HubLink
 from ces.repeater.idle import Idle
 from ces.repeater.inbound import OUTSIDE, place_of
+from ces.repeater.link_target import ITSELF
 from ces.repeater.link_target import KIND as TARGET
 from ces.repeater.outbound import Pool
 from ces.repeater.routes_file import Routes
-from ces.repeater.target import TargetLimits
+from ces.repeater.settings import RepeaterSettings
 from ces.repeater.undelivered import Undelivered
-from ces.session.outbox import Spare
-
-ITSELF = "this repeater and that one are the same: it would talk to itself"
+from ces.session.life import NORMAL
 
 
 class Repeater(Owner):
@@ -42,43 +38,33 @@ class Repeater(Owner):
 
     :param name: its id: how targets know it.
     :param node: identifies the running process.
-    :param hub: where its hub is.
     :param client: for HTTP targets.
-    :param spool_bytes: how much may wait for the hub.
-    :param spool_dir: the directory that this is kept in as well; empty for none.
-    :param undelivered_bytes: how much is kept of what targets did not get.
-    :param spare: which records outlive others when too much waits.
     """
 
     def __init__(
         self,
         name: str,
         node: str,
-        hub: Address,
+        settings: RepeaterSettings,
         reactor: Any,
         client: HTTPClient,
-        limits: LinkLimits | None = None,
-        target_limits: TargetLimits | None = None,
-        spool_bytes: int = 8 * 1024 * 1024,
-        undelivered_bytes: int = 1024 * 1024,
         log: Logger | None = None,
-        spare: Spare | None = None,
-        spool_dir: str = "",
     ) -> None:
         self.name = name
         self.node = node
+        self.settings = settings
         self.log = log or Logger(namespace="ces.repeater")
-        self.side = Side(self, limits or LinkLimits(), reactor, self.log, spare)
-        bounds = target_limits or TargetLimits()
-        self.hub = HubLink(self.side, hub, spool_bytes, reactor, spool_dir)
-        self.pool = Pool(name, self.side, bounds, client, reactor, Undelivered(undelivered_bytes))
+        self.side: Side[Link] = Side(settings, reactor, self.log)
+        self.hub = HubLink(self, self.side, settings, reactor)
+        undelivered = Undelivered(settings.undelivered_bytes)
+        self.pool = Pool(name, node, self.side, settings, client, reactor, undelivered, self.received)
         self.received_records = {kind: 0 for kind in (HUB, OUTSIDE, TARGET)}
         self.unrouted = 0
         """Records from the hub that no route is for."""
         self._routes = RepeaterRoutes({})
         self._patterns: Routes = {}
         self._inbound: dict[Link, None] = {}
-        self._idle: Idle[Link] = Idle(bounds.idle_ttl, reactor, _close_idle)
+        self._idle: Idle[Link] = Idle(settings.idle_ttl, reactor, _close_idle)
 
     def start(self) -> None:
         """Dial the hub.
@@ -88,15 +74,18 @@ class Repeater(Owner):
         self.hub.start()
 
     async def stop(self) -> None:
-        """Send what waits, within the time for that, and end every link; what is not sent then is dropped,
+        """Send what waits, within the drain timeout, and end every link. What is not sent then is dropped,
         but for what is for the hub and on disk.
         """
+        await self.side.drain()
+        self.side.end_served()
+        await self.hub.stop()
+        # Nothing more comes from the hub: what has come goes out.
         await self.side.drain(lambda: bool(self.pool.waiting))
-        gone = [self.hub.stop(), self.pool.stop()]
+        gone = self.pool.stop()
         await self.side.end_all()
-        for done in gone:
-            await done
-        self.hub.give_up()
+        await gone
+        self.side.say_totals()
 
     def route(self, routes: Routes) -> None:
         """Send events along these routes from now on; no link is dropped for it."""
@@ -104,11 +93,13 @@ class Repeater(Owner):
         self._routes = RepeaterRoutes(routes)
         self.pool.route(url for urls in routes.values() for url in urls)
 
-    # -- links come and go (`ces.link.owner.Owner`) ------------------------------------------------------
+    # -- links come and go (`ces.link.link.Owner`) ---------------------------------------------------------
 
-    def admit(self, link: Link) -> str | None:
+    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
         """Anyone but this repeater itself."""
-        return ITSELF if link.node == self.node else None
+        if node == self.node:
+            raise Refused(ITSELF)
+        return None
 
     def joined(self, link: Link) -> None:
         """A link of any kind came."""
@@ -119,28 +110,29 @@ class Repeater(Owner):
             f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
         )
 
-    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
-        """Nothing: who is connected to a repeater gets what the routes say."""
-
-    def keeps(self, link: Link) -> bool:
-        """A link from outside that was cut may be resumed; the others this repeater has dialled itself."""
+    def detached(self, link: Link) -> None:
+        """A link has no connection."""
         self._idle.forget(link)
-        return link.kind == OUTSIDE
+        self.side.limited.info(
+            f"{link.kind} detached",
+            "{link} has no connection: {reason}",
+            link=link.name,
+            reason=link.ended,
+        )
 
-    def resumed(self, old: Link, new: Link, fresh: bool) -> None:
-        """A link from outside is back."""
-        self._inbound.pop(old, None)
-        self._idle.forget(old)
-        self.joined(new)
-
-    def left(self, link: Link, reason: str) -> None:
-        """A link went."""
+    def attached(self, link: Link, fresh: bool) -> None:
+        """A link has a connection again."""
         if link.kind == OUTSIDE:
-            self._inbound.pop(link, None)
-            self._idle.forget(link)
-        elif link.kind == TARGET:
-            self.pool.left(link)
-        self.side.limited.info(f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=reason)
+            self._idle.used(link)
+        self.side.limited.info(f"{link.kind} attached", "{link} is back", link=link.name)
+
+    def left(self, link: Link, undelivered: list[Run]) -> None:
+        """A link left."""
+        self._inbound.pop(link, None)
+        self._idle.forget(link)
+        self.side.limited.info(
+            f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=link.ended
+        )
 
     # -- the ways of an event ----------------------------------------------------------------------------
 
@@ -149,13 +141,12 @@ class Repeater(Owner):
         if link.kind == HUB:
             self._send_out(runs)
             return
-        if link.kind == TARGET:
-            self.pool.received(link)
-        elif link in self._inbound:
+        if link in self._inbound and link.connected:
             self._idle.used(link)
         self.insert(runs, link.kind)
-        if self.side.pressure.full:
-            self.side.pressure.fed(link, [full for full in self.side.pressure.full if full.kind == HUB])
+        congested = self.side.pressure.congested
+        if congested:
+            self.side.pressure.fed(link, [hub for hub in congested if hub.kind == HUB])
 
     def insert(self, runs: list[Run], kind: str = OUTSIDE) -> None:
         """Give records to the hub.
@@ -180,8 +171,8 @@ class Repeater(Owner):
 
     @property
     def inbound(self) -> int:
-        """How many links from outside there are."""
-        return len(self._inbound)
+        """How many links from outside are connected."""
+        return sum(link.connected for link in self._inbound)
 
     def status(self) -> dict[str, Any]:
         """The state of the hub link, of the routes, of each target and of each inbound link."""
@@ -191,7 +182,7 @@ class Repeater(Owner):
             "routes": self._patterns,
             "targets": self.pool.status(),
             "undelivered": self.pool.undelivered.status(),
-            "inbound": [_visitor(link) for link in self._inbound],
+            "inbound": [_visitor(link) for link in self._inbound if link.connected],
             "received": self.received_records,
             "unrouted": self.unrouted,
             **trouble(self.side),

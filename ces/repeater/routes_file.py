@@ -1,14 +1,14 @@
-"""The routes file: which targets the events of a room go out to.
+"""Parses the routes file, which names the targets for the events of each room.
 
 Grammar (TOML 1.0)::
 
     [routes]
     "ITB-1108" = ["ws://itb-1108-cp1:7101", "https://collector/event"]    # one room
-    "ITB-*"    = ["wss://itb-gateway"]                                    # every room that begins so
+    "ITB-*"    = ["wss://itb-gateway"]                                    # every room that begins with ITB-
     "*"        = ["central:7101"]                                         # every room
 
-Owns the file's form and what is said of a bad one; does not know who uses the routes. Targets are addresses
-(`ces.model.address`), given back in full, so that one target written in two ways is one.
+Owns the grammar and the error texts. Targets are addresses (`ces.model.address`). They are returned as full
+URLs, so that two spellings of one target count as one.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Any
 
 import ces
 from ces.config.values import did_you_mean
-from ces.model.address import HTTP_SCHEMES, WEBSOCKET_SCHEMES, AddressError, parse_address
+from ces.model.address import HTTP_SCHEMES, REPEATER_PORT, WEBSOCKET_SCHEMES, AddressError, parse_address
 from ces.model.wire import EVERY_ROOM, room_fault
-from ces.repeater.settings import DEFAULT_PORT
 
 Routes = dict[str, tuple[str, ...]]
-"""Pattern of a room -> targets, as `ces.model.routing.RepeaterRoutes` takes them."""
+"""Targets by pattern, as `ces.model.routing.RepeaterRoutes` takes them."""
 
 TABLE = "routes"
 
 
 class RoutesError(ces.Error, ValueError):
-    """Routes that cannot be used; the text is one sentence that names file, line and key."""
+    """The routes cannot be used. The text is one sentence that names the file, the line and the key."""
 
 
 def target_url(text: str) -> str:
-    """A target's address in full.
+    """The full URL of a target.
 
-    :raises ces.model.address.AddressError: when it is none.
+    :raises ces.model.address.AddressError: when `text` is not an address.
     """
-    return parse_address(text, DEFAULT_PORT, WEBSOCKET_SCHEMES + HTTP_SCHEMES).url()
+    return parse_address(text, REPEATER_PORT, WEBSOCKET_SCHEMES + HTTP_SCHEMES).url()
 
 
 def load(path: str) -> Routes:
-    """Read the routes in a file.
+    """Read the routes from a file.
 
-    :raises RoutesError: when it cannot be read, or is wrong in any place: then nothing of it is to be used.
+    :raises RoutesError: when the file cannot be read or contains an error. The caller must then use none of
+        it.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -57,8 +57,10 @@ def load(path: str) -> Routes:
 
 
 def parse(text: str, name: str) -> Routes:
-    """Read routes; `name` is the file's in errors.
+    """Parse routes.
 
+    :param text: the content of a routes file.
+    :param name: the file's name in error texts.
     :raises RoutesError: as `load` does.
     """
     try:
@@ -85,7 +87,7 @@ def _targets(pattern: str, value: Any, places: _Places) -> tuple[str, ...]:
         raise RoutesError(f"{places.of(pattern)}: this is neither a room nor a prefix of rooms: {fault}")
     if not isinstance(value, list) or not all(isinstance(target, str) for target in value):
         raise RoutesError(
-            f'{places.of(pattern)}: expected a list of targets such as ["ws://host:{DEFAULT_PORT}"]'
+            f'{places.of(pattern)}: expected a list of targets such as ["ws://host:{REPEATER_PORT}"]'
         )
     urls = []
     for target in value:
@@ -97,14 +99,14 @@ def _targets(pattern: str, value: Any, places: _Places) -> tuple[str, ...]:
 
 
 class _Places:
-    """Where in the file something stands."""
+    """Finds the line of a key or value, for error texts."""
 
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.splitlines()
         self._name = name
 
     def of(self, key: str, value: str = "") -> str:
-        """The place of a key, or of a text in the value that follows it."""
+        """The place of a key, or of the text `value` after that key."""
         written = re.compile(rf"\s*(?:\[+\s*)?([\"']?){re.escape(key)}\1\s*[=.\]]")
         found = 0
         for number, line in enumerate(self._lines, 1):

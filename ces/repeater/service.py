@@ -13,19 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ces.link.listen import CannotServe, Listening
-from ces.link.owner import LinkLimits
-from ces.model.address import parse_address
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
 from ces.repeater.api import RepeaterApi
 from ces.repeater.http_target import HttpClient
-from ces.repeater.hub_link import PATH
 from ces.repeater.repeater import Repeater
 from ces.repeater.routes_file import Routes, RoutesError, load, target_url
-from ces.repeater.settings import HUB_PORT, RepeaterSettings
-from ces.repeater.target import TargetLimits
-from ces.session.priority import spare_tags
+from ces.repeater.settings import RepeaterSettings
 from ces.uplink.spool_file import SpoolError
 
 EVERY = "*"
@@ -105,36 +100,17 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     """
     log = levels.logger("ces.repeater")
     host = socket.gethostname()
-    target_limits = TargetLimits.of(settings)
-    client = HttpClient(reactor, target_limits)
-    repeater = Repeater(
-        settings.id or host,
-        f"{host}-{secrets.token_hex(4)}",
-        parse_address(settings.hub, HUB_PORT, strip=PATH),
-        reactor,
-        client.treq,
-        limits=LinkLimits.of(settings, settings.target_buffer),
-        target_limits=target_limits,
-        spool_bytes=settings.spool_bytes,
-        undelivered_bytes=settings.undelivered_bytes,
-        log=log,
-        spare=spare_tags(settings.keep_tags),
-        spool_dir=settings.spool,
-    )
+    client = HttpClient(reactor, settings)
+    node = f"{host}-{secrets.token_hex(4)}"
+    repeater = Repeater(settings.id or host, node, settings, reactor, client.treq, log)
     try:
         repeater.route(read_routes(settings))
     except RoutesError as error:
         raise SystemExit(f"ces-repeater: {error}") from None
-    api = RepeaterApi(repeater, reactor, levels, settings.json_depth)
+    api = RepeaterApi(repeater, reactor, levels)
     service = MultiService()
     RepeaterLinks(repeater, client).setServiceParent(service)
     RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
-    site = make_site(
-        api.app.resource(),
-        reactor,
-        header_limit=settings.header_limit,
-        connections=settings.http_connections,
-        refused=partial(repeater.side.refuse, "http"),
-    )
+    site = make_site(api.app.resource(), reactor, settings, refused=partial(repeater.side.refuse, "http"))
     Listening("ces-repeater", settings.listen, site, reactor, log).setServiceParent(service)
     return service

@@ -1,8 +1,7 @@
-"""What targets did not get, kept to be read and sent again: bounded in bytes, the oldest pushed out.
+"""The dead letters (``/undelivered``): records that targets did not get, kept to be read and sent again.
 
-Owns the order in which events were given up; does not know targets, clocks or the log. Each record that comes
-in leaves in one of three ways, each of which is counted: it is taken to be sent again, removed by whoever
-reads the list, or lost.
+The queue is limited in bytes and evicts its oldest entries. Does not know targets, clocks or the log. Each
+record leaves in one of three ways, and each way is counted: it is retried, removed on request, or lost.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from typing import NamedTuple
 from ces.model.wire import Run
 
 ENTRY_BYTES = 256
-"""What an entry takes up beside its texts, as it counts towards the bound."""
+"""Bytes that an entry counts for in the limit, in addition to its texts."""
 
 WHY = 200
-"""A reason is kept up to so many characters: what a target says of itself has no other bound."""
+"""Limit of a reason's length, in characters. A target's own error text may be of any length."""
 
 
 class Entry(NamedTuple):
-    """Records that a target did not get, given up together.
+    """Records that a target did not get, all for one room.
 
-    target: its URL.
-    batch: the records, strictly written, back to back: no more than `ces.model.wire.BATCH_BYTES` unless it is
-        one alone.
-    records: how many that is.
-    when: seconds since 1970.
-    why: a reason.
+    target: the target's URL.
+    batch: strictly written records, back to back. At most `ces.model.wire.BATCH_BYTES` long, unless it is a
+        single record.
+    records: the number of records.
+    when: when they became undelivered, in seconds since 1970.
+    why: the reason.
     """
 
     target: str
@@ -40,23 +39,25 @@ class Entry(NamedTuple):
 
     @property
     def run(self) -> Run:
-        """The records as they were routed."""
+        """The records as a run."""
         return Run(self.room, [self.batch], self.records)
 
     @property
     def size(self) -> int:
-        """Bytes, as they count towards the bound."""
+        """Bytes that the entry counts for in the limit."""
         return len(self.room) + len(self.batch) + len(self.why) + ENTRY_BYTES
 
 
 class Undelivered:
-    """Entries in the order in which they came, at most `limit` bytes of them; 0 keeps none.
+    """A queue of entries.
 
-    bytes: how much is kept, as it counts towards the limit.
-    records: how many records are kept.
-    retried: records taken so far, to be sent again.
-    removed: records removed so far.
-    lost: records that there was no place for so far, or that were left in the end.
+    :param limit: limit in bytes; 0 keeps no entries.
+
+    bytes: current size, as it counts towards the limit.
+    records: current number of records.
+    retried: records that have left to be sent again.
+    removed: records that have been removed on request.
+    lost: records that did not fit or were evicted, and those that were left at shutdown.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,10 +67,12 @@ class Undelivered:
         self._entries: deque[Entry] = deque()
 
     def put(self, target: str, run: Run, why: str, now: float) -> int:
-        """Keep what a target did not get.
+        """Add a run that a target did not get.
 
+        :param target: the target's URL.
+        :param why: the reason.
         :param now: seconds since 1970.
-        :return: how many records were lost. What is larger than the limit is, and pushes out no other.
+        :return: the number of records that were lost. An entry above the limit is lost and evicts no other.
         """
         lost = 0
         one_each = run.count == len(run.parts)
@@ -90,42 +93,42 @@ class Undelivered:
     def take(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
         """Remove entries to send them again, oldest first.
 
-        :param wanted: asked of each entry in order, once.
+        :param wanted: called once for each entry, in order; whether to remove it.
         """
         taken = self._remove(wanted)
         self.retried += sum(entry.records for entry in taken)
         return taken
 
     def remove(self, target: str | None = None) -> int:
-        """Forget what is kept, of one target or of all; how many records that was."""
-        gone = sum(entry.records for entry in self._remove(lambda entry: target in (None, entry.target)))
-        self.removed += gone
-        return gone
+        """Remove the entries of one target, or of all. Returns the number of records."""
+        removed = sum(entry.records for entry in self._remove(lambda entry: target in (None, entry.target)))
+        self.removed += removed
+        return removed
 
     def give_up(self) -> int:
-        """Nobody will read or send it any more; how many records that was."""
-        gone = self.records
+        """Count all records as lost and remove them, at shutdown. Returns their number."""
+        lost = self.records
         self._entries.clear()
         self.bytes = self.records = 0
-        self.lost += gone
-        return gone
+        self.lost += lost
+        return lost
 
     def newest(self, target: str | None = None) -> Iterator[tuple[Entry, bytes]]:
-        """Each event with the entry that it is in, the youngest first, of one target or of all."""
+        """The events of one target, or of all, newest first, each with its entry."""
         for entry in reversed(self._entries):
             if target in (None, entry.target):
                 for event in reversed(entry.run.events):
                     yield entry, event
 
     def by_target(self) -> dict[str, int]:
-        """How many records are kept, of each target that there are any of."""
+        """The number of records for each target that has any."""
         counts: Counter[str] = Counter()
         for entry in self._entries:
             counts[entry.target] += entry.records
         return dict(counts)
 
     def status(self) -> dict[str, int]:
-        """What ``/status`` says of it; `buffer-utilization` and `buffer-capacity` are in bytes."""
+        """The state as ``/status`` shows it. `buffer-utilization` and `buffer-capacity` are in bytes."""
         return {
             "records": self.records,
             "buffer-utilization": self.bytes,
@@ -137,14 +140,14 @@ class Undelivered:
 
     def _remove(self, wanted: Callable[[Entry], bool]) -> list[Entry]:
         entries, self._entries = self._entries, deque()
-        gone = []
+        removed = []
         for entry in entries:
             if wanted(entry):
                 self._count_out(entry)
-                gone.append(entry)
+                removed.append(entry)
             else:
                 self._entries.append(entry)
-        return gone
+        return removed
 
     def _count_out(self, entry: Entry) -> int:
         self.bytes -= entry.size

@@ -1,1 +1,10 @@
-"""Sessions: what waits for a link, what is in flight, what is retransmitted. Pure."""
+"""Sessions, as pure code: what waits, what is in flight, what is retransmitted, how connections live.
+
+::
+
+    queue.py      SendQueue: the sending half of a session, and what waits behind it
+    session.py    Session: the receiving half
+    life.py       states and transitions of a connection; close codes; what an end means for the session
+    priority.py   which records are evicted last
+    held.py       what waits for a repeater
+"""

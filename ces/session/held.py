@@ -1,4 +1,4 @@
-"""Events that wait for a repeater: bounded in bytes and in time (docs/protocol.md section 6)."""
+"""A queue for events that wait for a repeater, limited in bytes and time (docs/protocol.md section 6)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from ces.model.wire import Run
 
 
 class Held:
-    """Runs in the order in which they came, each for at most `seconds`, at most `limit` bytes of them.
+    """A queue of runs. When it is full, the oldest runs are evicted.
 
-    What does not fit pushes out the oldest. Every method that takes the time first drops what is too old.
+    Every method that takes the time first drops expired runs.
+
+    :param limit: limit of the queue, in bytes.
+    :param seconds: timeout of each run, in seconds.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:
@@ -19,38 +22,38 @@ class Held:
         self._runs: deque[tuple[float, Run]] = deque()
         self.bytes = 0
         self.dropped = 0
-        """Records dropped so far, for want of space or of time."""
+        """Records dropped so far, evicted or expired."""
 
     def __bool__(self) -> bool:
         return bool(self._runs)
 
     @property
     def records(self) -> int:
-        """How many records wait."""
+        """The number of queued records."""
         return sum(run.count for _, run in self._runs)
 
     def put(self, run: Run, now: float) -> list[Run]:
-        """Hold a run; what was dropped for it."""
+        """Queue a run. Returns the runs that were dropped."""
         self._runs.append((now + self.seconds, run))
         self.bytes += run.weight
         return self.expire(now)
 
     def expire(self, now: float) -> list[Run]:
-        """Drop what is too old or too much; the runs that were."""
-        lost = []
+        """Drop the runs that have expired or are above the limit. Returns them."""
+        dropped = []
         while self._runs and (self._runs[0][0] <= now or self.bytes > self.limit):
             _, run = self._runs.popleft()
             self.bytes -= run.weight
             self.dropped += run.count
-            lost.append(run)
-        return lost
+            dropped.append(run)
+        return dropped
 
     def expires(self) -> float | None:
-        """When the oldest will be too old; None when nothing is held."""
+        """The time at which the oldest run expires; None when the queue is empty."""
         return self._runs[0][0] if self._runs else None
 
     def take(self, now: float) -> list[Run]:
-        """All that is held and not too old."""
+        """Remove and return all runs that have not expired."""
         self.expire(now)
         runs = [run for _, run in self._runs]
         self._runs.clear()

@@ -1,7 +1,7 @@
-"""What is kept longest when there is too much: records whose event bears one of certain tags.
+"""Priority of records: a full queue evicts records with certain event tags last.
 
-Looked at only when something must be dropped. The tags are searched for in the event's text, which is not
-parsed: an event that holds such a list elsewhere than at its top is spared too.
+Cost: none until a queue must evict. The event is not parsed: a regular expression searches its text for the
+tags. An event with a matching ``event-tags`` list inside another object therefore has priority too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import re
 from collections.abc import Iterable
 
 from ces.model.wire import Run
-from ces.session.outbox import Spare
+from ces.session.queue import Priority
 
 
-def spare_tags(tags: Iterable[str]) -> Spare | None:
-    """What spares records whose ``event-tags`` name one of `tags`; None when there are none."""
+def priority_tags(tags: Iterable[str]) -> Priority | None:
+    """Make the priority function for a queue: records with one of `tags` in their ``event-tags`` stay
+    longest.
+
+    :return: a function that returns the part of a run that has priority, or None. None when `tags` is empty.
+    """
     names = b"|".join(re.escape(json.dumps(tag, ensure_ascii=False).encode()) for tag in tags)
     if not names:
         return None
-    bears = re.compile(rb'"event-tags"\s*:\s*\[[^\]]*(?:' + names + rb")").search
+    has_tag = re.compile(rb'"event-tags"\s*:\s*\[[^\]]*(?:' + names + rb")").search
 
-    def spare(run: Run) -> Run | None:
-        kept = [record for record in run.records if bears(record)]
+    def priority(run: Run) -> Run | None:
+        kept = [record for record in run.records if has_tag(record)]
         if len(kept) == run.count:
             return run
         return Run(run.room, kept) if kept else None
 
-    return spare
+    return priority

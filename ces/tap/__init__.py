@@ -1,1 +1,4 @@
-"""twistd's way in: the options of each role and the service made from them. The reactor enters here."""
+"""The entry points of twistd: the options of each role and the service made from them.
+
+The reactor enters here.
+"""

@@ -12,12 +12,12 @@ class Options(RoleOptions[HubSettings]):
     """The options of a hub."""
 
     program = "ces-hub"
-    summary = "Carry events between messengers, repeaters and other hubs."
+    summary = "A hub: carries events between messengers, repeaters and other hubs."
     settings_class = HubSettings
 
 
 def makeService(options: Options) -> IService:
-    """The hub as a service on Twisted's global reactor."""
+    """The hub as a service on the global reactor of Twisted."""
     from twisted.internet import reactor
 
     from ces.hub.service import make_hub_service

@@ -1,7 +1,8 @@
-"""twistd's options of a role, built from its settings: command line, environment and file in one place.
+"""The twistd options of a role, built from its settings.
 
-Whatever is wrong is one sentence on stderr that begins with the program's name, and exit status 1: never a
-usage page, never a traceback. ``--check`` settles the lot, says so and exits.
+An error is one sentence on stderr that begins with the name of the program, with exit status 1: never a usage
+page, never a traceback. ``--check`` reads all settings, reports the first error or that there is none, and
+exits.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from ces.config.values import did_you_mean
 
 S = TypeVar("S", bound=Settings)
 
-CONFIG_HELP = "configuration file (TOML) with these options' names as its keys"
-CHECK_HELP = "check every setting and the files they name, say what is wrong, and exit"
+CONFIG_HELP = "Configuration file (TOML) whose keys are the names of these options"
+CHECK_HELP = "Check all settings and the files that they name, report the first error, and exit"
+VERSION_HELP = "Print the version and exit"
+HELP_HELP = "Print this text and exit"
 
 
 def check_endpoint(description: str) -> None:
-    """Check that a text describes a Twisted server endpoint, as far as one can without listening.
+    """Check that a text describes a Twisted server endpoint, as far as possible without listening.
 
     :raises ValueError: with what is wrong and what is expected.
     """
@@ -44,24 +47,24 @@ def check_endpoint(description: str) -> None:
 
 
 def _endpoint_fault(error: Exception) -> str:
-    """Why Twisted refuses an endpoint, where its own words speak of its code."""
+    """Why Twisted refuses an endpoint; in our words where those of Twisted are about its code."""
     match error:
         case OSError(filename=str()):
             return f"{error.filename}: {error.strerror}"
         case TypeError() | KeyError() | IndexError():
-            return "a part of it is missing or too much"
+            return "a part is missing, or there is one too many"
         case ValueError() if "int()" in str(error):
-            return "a part that has to be a number is none"
+            return "a part that must be a number is not one"
         case _:
             return str(error)
 
 
 class RoleOptions(Options, Generic[S]):
-    """The options of one role; a subclass says which.
+    """The options of one role, which a subclass names.
 
-    :param environ: where settings come from that the command line does not give.
+    :param environ: the environment variables; by default those of the process.
 
-    settings: what was settled, once `parseOptions` has returned.
+    settings: the result, once `parseOptions` has returned.
     """
 
     program: ClassVar[str]
@@ -83,9 +86,9 @@ class RoleOptions(Options, Generic[S]):
         self.given: dict[str, list[str]] = {}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the command line and settle every option.
+        """Read the command line, the environment and the file.
 
-        :raises SystemExit: with a sentence that begins with the program's name; 0 after ``--check``.
+        :raises SystemExit: with a sentence that begins with the name of the program; 0 after ``--check``.
         """
         try:
             super().parseOptions(options)
@@ -95,34 +98,34 @@ class RoleOptions(Options, Generic[S]):
             raise SystemExit(f"{self.program}: {error}") from None
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse what is no option."""
+        """Refuse arguments that are not options."""
         if args:
             raise UsageError(f"unexpected argument {args[0]!r}; every setting is an option: see --help")
 
     def postOptions(self) -> None:
-        """Settle the lot."""
+        """Read and check all settings."""
         text = self._config_text()
         known = {declared.name for declared in self.settings_class.options()}
         checks = {"listen": check_endpoint} if "listen" in known else {}
-        settled = resolve(self.settings_class, self.given, self._environ, text, self._config, checks)
-        self.settings = self.complete(cast(S, settled))
+        resolved = resolve(self.settings_class, self.given, self._environ, text, self._config, checks)
+        self.settings = self.complete(cast(S, resolved))
         if self._check:
             print(f"{self.program}: the configuration is valid")
             raise SystemExit(0)
 
     def complete(self, settings: S) -> S:
-        """Work out what only this floor can know, and check the files that settings name.
+        """Check the files that settings name, and add what only this package can know.
 
-        :raises SettingError: with a sentence that says where and what is wrong.
+        :raises SettingError: with a sentence that says what is wrong and where.
         """
         return settings
 
     def opt_config(self, file: str) -> None:
-        """Named by CONFIG_HELP."""
+        """Take the file that CONFIG_HELP describes."""
         self._config = file
 
     def opt_check(self) -> None:
-        """Named by CHECK_HELP."""
+        """Do what CHECK_HELP says."""
         self._check = True
 
     def opt_version(self) -> None:
@@ -131,11 +134,11 @@ class RoleOptions(Options, Generic[S]):
         raise SystemExit(0)
 
     def getUsage(self, width: int | None = None) -> str:
-        """What ``--help`` prints."""
-        prefix = self.settings_class.prefix
-        rows = [_help_row(declared, prefix) for declared in self.settings_class.options()]
-        rows += [("--config FILE", f"{CONFIG_HELP} [{prefix}CONFIG]"), ("--check", CHECK_HELP)]
-        rows += [("--version", "print the version and exit"), ("--help", "print this and exit")]
+        """The text that ``--help`` prints."""
+        settings = self.settings_class
+        rows = [_help_row(settings, declared) for declared in settings.options()]
+        rows += [("--config FILE", f"{CONFIG_HELP} [{settings.prefix}CONFIG]"), ("--check", CHECK_HELP)]
+        rows += [("--version", VERSION_HELP), ("--help", HELP_HELP)]
         column = max(len(name) for name, _ in rows) + 4
         lines = [
             textwrap.fill(
@@ -151,10 +154,10 @@ class RoleOptions(Options, Generic[S]):
             [
                 self.summary,
                 "",
-                "Options, each with the environment variables that also set it:",
+                "Options, each with the environment variables that set it too:",
                 *lines,
                 "",
-                "The command line wins over the environment, that over the file, the file over the default.",
+                "Precedence: the command line, then the environment, then the file, then the default.",
             ]
         )
 
@@ -167,11 +170,11 @@ class RoleOptions(Options, Generic[S]):
             raise SettingError(f"configuration file {self._config}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise SettingError(
-                f"{self._config}: not UTF-8 at byte {error.start}, as TOML has to be"
+                f"{self._config}: not UTF-8 at byte {error.start}; TOML must be UTF-8"
             ) from None
 
     def _usage_fault(self, text: str) -> str:
-        """Twisted's and getopt's complaint in the words of this project."""
+        """An error of Twisted or getopt, in our words."""
         match = re.fullmatch(r"option (--?\S*) (.*)", text)
         if match is None:
             return text
@@ -182,12 +185,12 @@ class RoleOptions(Options, Generic[S]):
         return f"option {option}: " + {
             "requires argument": "a value is missing",
             "must not have an argument": "takes no value",
-            "not a unique prefix": "several options begin so; write it in full",
+            "not a unique prefix": "several options begin like this; write the name in full",
         }.get(fault, fault)
 
 
 def _option_methods(declared: Option) -> dict[str, Callable[..., None]]:
-    """The methods by which Twisted's Options learns of an option: name to method."""
+    """The methods from which Twisted's Options learns of an option: name to method."""
 
     def give(self: RoleOptions[Any], value: str) -> None:
         self.given.setdefault(declared.name, []).append(value)
@@ -203,10 +206,11 @@ def _option_methods(declared: Option) -> dict[str, Callable[..., None]]:
     return {declared.name: give}
 
 
-def _help_row(declared: Option, prefix: str) -> tuple[str, str]:
-    names = [f"{prefix}{declared.name.upper().replace('-', '_')}", *declared.env]
+def _help_row(settings: type[Settings], declared: Option) -> tuple[str, str]:
+    names = settings.environment_names(declared)
+    bounds = f" ({declared.kind.values})" if declared.kind.least is not None else ""
     default = f"; default {declared.shown_default}" if declared.shown_default else ""
     often = "; may be repeated" if declared.many else ""
     flag = f"--{declared.name}, --no-{declared.name}"
     name = flag if declared.is_flag else f"--{declared.name} {declared.kind.metavar}"
-    return name, f"{declared.help}{often}{default} [{', '.join(names)}]"
+    return name, f"{declared.help}{often}{default}{bounds} [{', '.join(names)}]"

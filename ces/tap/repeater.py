@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import socket
 
 from twisted.application.service import IService
 
@@ -17,13 +16,13 @@ class Options(RoleOptions[RepeaterSettings]):
     """The options of a repeater."""
 
     program = "ces-repeater"
-    summary = "Carry events between a hub and what lies outside it."
+    summary = "A repeater: carries events between a hub and systems outside."
     settings_class = RepeaterSettings
 
     def complete(self, settings: RepeaterSettings) -> RepeaterSettings:
-        """Name the repeater after the host, and check the routes file.
+        """Check the routes file and make paths absolute.
 
-        Paths are made absolute: twistd may go to another directory before they are used.
+        twistd may change the working directory before they are used.
         """
         if settings.routes:
             from ces.repeater.routes_file import RoutesError, load
@@ -34,14 +33,13 @@ class Options(RoleOptions[RepeaterSettings]):
                 raise SettingError(str(error)) from None
         return dataclasses.replace(
             settings,
-            id=settings.id or socket.gethostname(),
             routes=os.path.abspath(settings.routes) if settings.routes else "",
             spool=os.path.abspath(settings.spool) if settings.spool else "",
         )
 
 
 def makeService(options: Options) -> IService:
-    """The repeater as a service on Twisted's global reactor."""
+    """The repeater as a service on the global reactor of Twisted."""
     from twisted.internet import reactor
 
     from ces.ops.collector import calm

@@ -1,18 +1,18 @@
-"""A spool on disk: the runs that wait to be sent, in a file that outlives the process.
+"""The spool on disk: runs that wait to be sent, in a file that outlives the process.
 
-Owns one SQLite file, the order of what is in it, and what has to change in it; does not know links, bounds or
-why a run comes or goes. Its owner says what does (`add`, `remove`, `replace`); all that was said in a reactor
-turn is one transaction after that turn. So what comes and goes within a turn never touches the disk, and an
-answer that is written in that turn leaves after the transaction, for Twisted writes to a socket in a later
-turn (but for one that was blocked and can be written again in this one).
+Owns one SQLite file, the order of its runs, and the pending changes. Does not know links or limits. Its owner
+reports changes (`add`, `remove`, `replace`). The changes of a reactor turn are one transaction after that
+turn. Runs that come and go within a turn therefore never touch the disk. An answer written in that turn
+leaves after the transaction, because Twisted writes to sockets in a later turn. The exception is a blocked
+socket that becomes writable in the same turn.
 
-The table is ``runs(id, records)``: ids in the order of sending, and the records of a run as the wire has
-them (`ces.model.wire`). A process that is killed leaves a whole file with all transactions, one whose machine
-loses power a whole file that may lack the last of them (WAL, ``synchronous=NORMAL``). The file is locked
-while it is open.
+The table is ``runs(id, records)``: ids in the order of sending, and the records of a run as on the wire
+(`ces.model.wire`). After a killed process the file is intact and has all transactions. After a power failure
+it is intact but may lack the last transactions (WAL, ``synchronous=NORMAL``). The file is locked while it is
+open.
 
-A file that cannot be written, for want of space or else, costs nothing but the safety: what could not be
-written stays in memory, where its owner bounds it, and is tried again every `RETRY` seconds.
+If the file cannot be written (for example, the disk is full), runs stay in memory, where the owner limits
+them. The write is repeated every `RETRY` seconds. Until it succeeds, those runs do not survive a crash.
 """
 
 from __future__ import annotations
@@ -32,33 +32,36 @@ from ces.ops.logging import Limited
 R = TypeVar("R", bound=Run)
 
 RETRY = 5.0
-"""Seconds after which a file that could not be written is tried again."""
+"""Interval between attempts after a failed write, in seconds."""
 
 APPLICATION = int.from_bytes(b"CESq")
-"""SQLite's ``application_id`` of a file of ours."""
+"""SQLite's ``application_id`` of our files."""
 
 VERSION = 1
-"""SQLite's ``user_version``: of the table's form."""
+"""SQLite's ``user_version``: the version of the table's schema."""
 
 TABLE = "CREATE TABLE runs (id INTEGER PRIMARY KEY, records BLOB NOT NULL)"
 
 
 class SpoolError(ces.Error):
-    """A spool on disk that cannot be used; the text is one sentence: where, what is wrong, what to do."""
+    """The spool on disk cannot be used. The text is one sentence: which file, what is wrong, what to do."""
 
 
 class SpoolFile:
-    """An open spool file, made with its directory when there is none.
+    """An open spool file. The file and its directory are created if they do not exist.
 
-    :param folder: the directory that holds it.
-    :param owner: of the spool, ``repeater`` or ``messenger``, which names the file.
-    :param clock: calls back when a turn has ended.
-    :param limited: told when the file cannot be written, and when it can again.
+    The owner calls `load` once, before any other method, and `close` at the end.
+
+    :param folder: the directory of the file.
+    :param owner: ``repeater`` or ``messenger``; the file is named after it.
+    :param clock: the reactor, or a test's Clock.
+    :param limited: the log for failed writes.
     :param connect: opens an SQLite file.
-    :raises SpoolError: when it cannot be opened, is damaged, in use, or none of ours; then it is unchanged.
+    :raises SpoolError: when the file cannot be opened, is damaged, in use, or not a spool. It is then
+        unchanged.
 
-    failures: how often it could not be written.
-    fault: why it could not be the last time; empty when it could.
+    failures: number of failed writes.
+    fault: why the last write failed; empty when it succeeded.
     """
 
     def __init__(
@@ -77,17 +80,17 @@ class SpoolFile:
         self._ids: dict[Run, int] = {}
         self._next = 1
         self._unwritten: dict[int, Run] = {}
-        self._gone: list[int] = []  # what is in the file, or an earlier form of it
+        self._removed: list[int] = []  # ids to delete from the file, replaced runs included
         self._call: IDelayedCall | None = None
         self._base = self._open(connect)
 
     # -- what comes and goes ---------------------------------------------------------------------------------
 
     def load(self, kind: Callable[[bytes, list[bytes], int], R]) -> list[R]:
-        """What the file held when it was opened, in order; to be asked for once, before anything is added.
+        """The runs that the file contained when it was opened, in order. Call it once, before `add`.
 
-        :param kind: makes a run, as `Run` does.
-        :raises SpoolError: when it cannot be read; then it is closed.
+        :param kind: the constructor of a run, with the arguments of `Run`.
+        :raises SpoolError: when the file cannot be read. It is then closed.
         """
         known = KnownRooms()
         try:
@@ -104,7 +107,7 @@ class SpoolFile:
         return cast(list[R], list(self._ids))
 
     def add(self, runs: Sequence[Run]) -> None:
-        """These runs, none of which is in the file, have come behind all others."""
+        """Append runs that are not in the file."""
         id = self._next
         for run in runs:
             self._ids[run] = id
@@ -114,30 +117,30 @@ class SpoolFile:
         self._wake()
 
     def remove(self, runs: Sequence[Run]) -> None:
-        """These runs have gone; those that are not in the file do not matter."""
+        """Remove runs. Runs that are not in the file are ignored."""
         for run in runs:
             id = self._ids.pop(run, None)
             if id is not None and self._unwritten.pop(id, None) is None:
-                self._gone.append(id)
-        if self._gone:
+                self._removed.append(id)
+        if self._removed:
             self._wake()
 
     def replace(self, run: Run, rest: Run) -> None:
-        """Of a run only the rest is left, in its place."""
+        """Replace a run by its remaining part, in the same place."""
         id = self._ids.pop(run, None)
         if id is not None:
             if id not in self._unwritten:
-                self._gone.append(id)
+                self._removed.append(id)
             self._ids[rest] = id
             self._unwritten[id] = rest
             self._wake()
 
     def write(self) -> None:
-        """Bring the file up to date, now."""
+        """Write all pending changes now. A failure is logged, and the write is repeated later."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
-        if not self._unwritten and not self._gone:
+        if not self._unwritten and not self._removed:
             return
         try:
             self._write()
@@ -145,30 +148,31 @@ class SpoolFile:
             self._failed(error)
         else:
             self._unwritten.clear()
-            self._gone.clear()
+            self._removed.clear()
             if self.fault:
                 self.fault = ""
-                self._limited.info("spool written", "the spool {path} is written again", path=self.path)
+                self._limited.info("spool written", "the spool {path} can be written again", path=self.path)
 
     def close(self) -> list[Run]:
-        """Bring the file up to date and close it; the runs that it does not hold, which nobody keeps now."""
+        """Write all pending changes and close the file. Returns the runs that could not be written."""
         self.write()
         if self._call is not None:
             self._call.cancel()
         self._base.close()
-        held = set(self._gone)
-        return [run for id, run in self._unwritten.items() if id not in held]
+        # A replaced run that could not be deleted is still in the file, as a whole.
+        in_file = set(self._removed)
+        return [run for id, run in self._unwritten.items() if id not in in_file]
 
     # -- what it shows ---------------------------------------------------------------------------------------
 
     @property
     def unwritten(self) -> int:
-        """Records that wait and are in memory only."""
+        """Number of records in memory only."""
         return sum(run.count for run in self._unwritten.values())
 
     @property
     def records(self) -> int:
-        """Records in the file."""
+        """Number of records in the file."""
         return sum(run.count for run in self._ids) - self.unwritten
 
     @property
@@ -177,7 +181,7 @@ class SpoolFile:
         return sum(run.size for run in self._ids) - sum(run.size for run in self._unwritten.values())
 
     def status(self) -> dict[str, Any]:
-        """What ``/status`` says of it."""
+        """The state as ``/status`` shows it."""
         return {
             "path": self.path,
             "records": self.records,
@@ -190,18 +194,18 @@ class SpoolFile:
     # -- the file --------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        # After a failure the call that waits is the next try.
+        # After a failure, the pending call is the next attempt.
         if self._call is None:
             self._call = self._clock.callLater(0, self.write)
 
     def _write(self) -> None:
         execute = self._base.execute
         if self.fault:
-            # SQLite's log may take up more space than the file would with all that is in the log.
+            # SQLite's log may be larger than the data in it. The checkpoint frees that space.
             with suppress(sqlite3.Error):
                 execute("PRAGMA wal_checkpoint(TRUNCATE)")
         execute("BEGIN")
-        self._base.executemany("DELETE FROM runs WHERE id BETWEEN ? AND ?", _stretches(self._gone))
+        self._base.executemany("DELETE FROM runs WHERE id BETWEEN ? AND ?", _ranges(self._removed))
         self._base.executemany(
             "INSERT INTO runs VALUES (?, ?)",
             [(id, b"".join(run.parts)) for id, run in self._unwritten.items()],
@@ -210,15 +214,15 @@ class SpoolFile:
 
     def _failed(self, error: sqlite3.Error) -> None:
         if self._base.in_transaction:
-            with suppress(sqlite3.Error):  # SQLite has rolled back already where it must
+            with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
                 self._base.execute("ROLLBACK")
         self.failures += 1
         self.fault = str(error)
         self._call = self._clock.callLater(RETRY, self.write)
         self._limited.warn(
             "spool unwritten",
-            "the spool {path} cannot be written: {why}; {records} records are in memory only; make space, or"
-            " see what ails the disk: it is tried again every {retry:g} s",
+            "the spool {path} cannot be written: {why}; {records} records are in memory only; free space or"
+            " check the disk; the write is repeated every {retry:g} s",
             path=self.path,
             why=self.fault,
             records=self.unwritten,
@@ -229,7 +233,9 @@ class SpoolFile:
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         except OSError as error:
-            raise self._cannot(f"{error.strerror}; name a directory that can be made and written") from None
+            raise self._cannot(
+                f"{error.strerror}; choose a directory that can be created and written"
+            ) from None
         try:
             base = connect(self.path, timeout=0, isolation_level=None)
         except sqlite3.Error as error:
@@ -251,15 +257,15 @@ class SpoolFile:
         base.execute("PRAGMA locking_mode = EXCLUSIVE")
         fresh = ask("SELECT count(*) FROM sqlite_master") == 0
         if not fresh and ask("PRAGMA application_id") != APPLICATION:
-            raise self._cannot("it is no spool of CES; name another directory")
+            raise self._cannot("it is not a spool of CES; choose another directory")
         if ask("PRAGMA user_version") > VERSION:
-            raise self._cannot("a later version of CES has written it; use that one, or another directory")
+            raise self._cannot("a later version of CES has written it; use that version or another directory")
         found = ask("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._damaged(" ".join(found.split()))
         base.execute("PRAGMA journal_mode = WAL")
         base.execute("PRAGMA synchronous = NORMAL")
-        base.execute("BEGIN IMMEDIATE")  # which says now, and not at the first event, that it is read-only
+        base.execute("BEGIN IMMEDIATE")  # fails for a read-only file now, and not at the first event
         if fresh:
             base.execute(TABLE)
             base.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -267,26 +273,26 @@ class SpoolFile:
         base.execute("COMMIT")
 
     def _unusable(self, error: sqlite3.Error) -> SpoolError:
-        match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # without what SQLite's extended codes add
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the primary code, without SQLite's extension
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return self._cannot("another process uses it; give each a directory of its own")
+                return self._cannot("another process uses it; give each process its own directory")
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return self._damaged(str(error))
         return self._cannot(f"{error}; the directory must be writable and the disk must have space")
 
     def _damaged(self, how: str) -> SpoolError:
-        return self._cannot(f"it is damaged ({how}); move it away, or name another directory")
+        return self._cannot(f"it is damaged ({how}); move it away, or choose another directory")
 
     def _cannot(self, why: str) -> SpoolError:
         return SpoolError(f"the spool {self.path} cannot be used: {why}")
 
 
-def _stretches(ids: list[int]) -> list[tuple[int, int]]:
-    """The first and the last of each stretch of successive numbers."""
-    stretches: list[tuple[int, int]] = []
+def _ranges(ids: list[int]) -> list[tuple[int, int]]:
+    """The ranges of consecutive ids, each as its first and last id."""
+    ranges: list[tuple[int, int]] = []
     for id in sorted(ids):
-        if stretches and stretches[-1][1] == id - 1:
-            stretches[-1] = (stretches[-1][0], id)
+        if ranges and ranges[-1][1] == id - 1:
+            ranges[-1] = (ranges[-1][0], id)
         else:
-            stretches.append((id, id))
-    return stretches
+            ranges.append((id, id))
+    return ranges

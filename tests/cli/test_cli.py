@@ -236,7 +236,7 @@ def test_of_the_log_only_warnings_are_shown_and_no_traceback() -> None:
 
 
 def test_each_event_is_sent_seen_or_missing() -> None:
-    ledger = Ledger(patience=3.0)
+    ledger = Ledger(timeout=3.0)
     ledger.sent(b"a", 0.0)
     ledger.sent(b"b", 1.0)
     ledger.seen(b"a")
@@ -277,7 +277,7 @@ def test_what_is_remembered_is_bounded_and_what_is_given_up_stays_missing() -> N
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([b"a", b"b", b"c"]))))
 def test_the_count_agrees_with_a_plain_one(steps: list[tuple[bool, bytes]]) -> None:
-    ledger, open_events, arrived = Ledger(patience=0.0), [], 0
+    ledger, open_events, arrived = Ledger(timeout=0.0), [], 0
     for sends, event in steps:
         if sends:
             ledger.sent(event, 0.0)

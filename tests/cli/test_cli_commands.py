@@ -150,7 +150,7 @@ async def test_an_event_for_nobody_is_not_sent_and_one_sentence_says_why() -> No
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         hub = f"ws://127.0.0.1:{unused.getsockname()[1]}"
-        sending = Running(send, hub=hub, event=EVENT, timeout=0.2)
+        sending = Running(send, hub=hub, event=EVENT, timeout=0.5)
         assert await sending.ended == 1
     said = sending.notes.getvalue()
     assert said.startswith("ces: the event was not sent: ")

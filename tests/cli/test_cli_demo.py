@@ -78,7 +78,7 @@ def test_every_event_arrives_through_both_hubs_and_nothing_is_left_behind(tmp_pa
         with suppress(OSError):  # then another process has taken it, which serves as well
             taken.bind(("127.0.0.1", 7100))
             taken.listen()
-        with running(tmp_path, "demo", "--seconds", "3") as process:
+        with running(tmp_path, "demo", "--seconds", "5") as process:
             said, errors = process.communicate()
     assert errors == ""
     assert process.returncode == 0
@@ -90,7 +90,7 @@ def test_every_event_arrives_through_both_hubs_and_nothing_is_left_behind(tmp_pa
     assert counts is not None, last
     sent, at_hub_1, at_hub_2, seen = map(int, counts.groups())
     assert sent == seen == at_hub_1 + at_hub_2
-    assert at_hub_1 > 0
+    assert at_hub_1 > 0  # some 20 events by chance; in 3 seconds one hub once had none
     assert at_hub_2 > 0
     shown = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  \S+ +\S+ +\S+ ", said, re.MULTILINE)
     assert len(shown) == seen

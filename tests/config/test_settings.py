@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ces.config.link import LinkSettings
 from ces.config.settings import SettingError, resolve
-from ces.config.values import LOG_LEVELS, integer, plain, seconds, show_size, size, word
+from ces.config.values import LOG_LEVELS, choice, flag, integer, plain, seconds, show_size, size, word
 from ces.hub.settings import HubSettings
 from ces.ops.logging import LEVELS
 from ces.repeater.settings import RepeaterSettings
@@ -46,6 +47,50 @@ def test_every_default_can_be_written_as_help_shows_it(role):
             texts = declared.shown_default.split() if declared.many else [declared.shown_default]
             values = [declared.kind.parse(text) for text in texts]
             assert (tuple(values) if declared.many else values[0]) == declared.default
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_adds_to_the_settings_of_links_and_declares_none_of_them_again(role):
+    names = [declared.name for declared in role.options()]
+    assert len(names) == len(set(names))
+    of_links = [
+        declared for declared in role.options() if declared.field not in vars(role)["__annotations__"]
+    ]
+    assert of_links == list(LinkSettings.options())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_number_has_bounds_and_a_default_within_them(role):
+    for declared in role.options():
+        kind = declared.kind
+        if isinstance(declared.default, int | float) and not declared.is_flag:
+            assert kind.least <= declared.default <= kind.most, declared.name
+
+
+def test_a_kind_says_which_values_it_allows():
+    assert seconds(0.1).values == "0.1s to 86400s"
+    assert size(2**16).values == "64KiB to 1024GiB"
+    assert integer(1, 5).values == "1 to 5"
+    assert word("X", 3).values == "1 to 3 printable ASCII characters without spaces"
+    assert choice("X", ["a", "b"]).values == "one of a, b"
+    assert flag.values == "true or false"
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
+def test_the_bounds_that_a_kind_shows_are_those_that_it_keeps(least, width, value):
+    for kind in (integer(least, least + width), size(least, least + width), seconds(least, least + width)):
+        if kind.least <= value <= kind.most:
+            assert kind.parse(str(value)) == value
+        else:
+            with pytest.raises(ValueError, match="expected "):
+                kind.parse(str(value))
+
+
+@pytest.mark.parametrize(
+    ("settings", "grain"), [({}, 1), ({"ping_interval": 5}, 0.5), ({"handshake_timeout": 0.1}, 0.01)]
+)
+def test_link_timers_are_as_precise_as_a_tenth_of_the_shortest_timeout(settings, grain):
+    assert LinkSettings(**settings).grain == pytest.approx(grain)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -263,7 +308,7 @@ def test_settings_that_contradict_each_other_are_refused():
         "message-limit (9MiB) must not be above link-buffer (8MiB), or"
     )
     assert fault(toml="listen = []") == "listen is empty; expected at least one endpoint such as tcp:7100"
-    for option in ("target-buffer", "spool-bytes"):
+    for option in ("target-buffer", "spool-bytes", "link-buffer"):
         with pytest.raises(
             SettingError, match=rf"^message-limit \(1MiB\) must not be above {option} \(64KiB\), or "
         ):

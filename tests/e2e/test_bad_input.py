@@ -233,7 +233,7 @@ def test_a_body_that_holds_no_events_is_refused_whole(fleet, raw, role, path, bo
 def test_a_body_that_is_too_large_is_refused_before_it_has_come(fleet, raw, role, path):
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n".encode()
     code, _, said = raw(fleet.roles[role].port, head).answer()
-    assert (code, said) == (413, "The body is larger than 8388608 bytes, the most that is taken here.")
+    assert (code, said) == (413, "The body is larger than 8388608 bytes, which is the limit.")
 
 
 @pytest.mark.parametrize(
@@ -329,6 +329,9 @@ def test_a_close_that_breaks_the_rules_is_a_close(fleet, link, kind, payload):
     hostile = link(kind)
     peer = "{}:{}".format(*hostile.socket.getsockname())
     hostile.socket.sendall(frame(8, payload))
+    hostile.closed_with()
+    assert hostile.socket.recv(1) == b"", "it ends the stream"
+    hostile.socket.close()
     role, _ = PATHS[kind]
     until(lambda: peer not in fleet.roles[role].get("/status")[1], "the link has gone")
 

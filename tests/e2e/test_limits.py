@@ -6,26 +6,30 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import SHUT_RDWR
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from klein import Klein
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from ces.config.link import LinkSettings
 from ces.hub.api import counters
-from ces.link.owner import LinkLimits
-from ces.link.protocol import FRAMES
+from ces.link.connection import FRAMES, Connection
+from ces.link.serving import ServingFactory
 from ces.model.bucket import Bucket
 from ces.model.control import Error, SubscriptionChange
 from ces.model.posted import MalformedEvent, is_deeper, read_posted
 from ces.model.wire import CES1, CES2
 from ces.ops.http import REQUEST_TIMEOUT, make_site
-from tests.hub.test_hub import Floor
-from tests.support.fleet import Peer, Role, event, free_port
-from tests.support.links import Lines, Recorder, frame, make_side, record, serving
+from tests.support.fleet import Peer, Role, event, free_port, until
+from tests.support.hubs import Floor
+from tests.support.links import Recorder, frame, make_side, make_uplink, record, serving
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
@@ -54,13 +58,13 @@ def test_a_bucket_never_gives_more_than_burst_and_rate(takes: list[tuple[int, fl
 
 @pytest.mark.parametrize("dialect", [CES1, CES2])
 def test_a_link_that_sends_too_many_records_a_second_is_closed_with_4429(dialect: str) -> None:
-    alone = serving(dialect=dialect, limits=LinkLimits(record_rate=1))
+    alone = serving(dialect=dialect, settings=LinkSettings(record_rate=1))
     for number in range(10):
         alone.send(2, record("A", str(number)))
-    assert alone.link.joined
+    assert alone.link.connected
     alone.clock.advance(1)
     alone.send(2, record("A", "10"))
-    assert alone.link.joined
+    assert alone.link.connected
     alone.written()
     alone.send(2, record("A", "11"))
     frames = alone.frames()
@@ -68,26 +72,26 @@ def test_a_link_that_sends_too_many_records_a_second_is_closed_with_4429(dialect
     if dialect == CES2:
         assert frames[-2] == (1, b'{"ack":12}')
     assert len(alone.owner.records) == 12
-    assert alone.link.factory.side.refused["rate"] == 1
+    assert alone.side.refused["rate"] == 1
     assert "sends more than 1 records a second" in alone.lines[-1]
 
 
 def test_a_link_that_sends_too_many_bytes_a_second_is_closed_with_4429() -> None:
     size = len(record("A", "x"))
-    alone = serving(limits=LinkLimits(byte_rate=size))
+    alone = serving(settings=LinkSettings(byte_rate=size))
     for _ in range(10):
         alone.send(2, record("A", "x"))
-    assert alone.link.joined
+    assert alone.link.connected
     alone.send(2, record("A", "x"))
     assert alone.closed_with() == (4429, f"more than {size} bytes a second")
 
 
 @pytest.mark.parametrize("kind", ["hub", "repeater"])
 def test_links_that_carry_what_others_say_have_no_rate(kind: str) -> None:
-    alone = serving(kind, limits=LinkLimits(record_rate=1))
+    alone = serving(kind, settings=LinkSettings(record_rate=1))
     for number in range(30):
         alone.send(2, record("A", str(number)))
-    assert alone.link.joined and len(alone.owner.records) == 30
+    assert alone.link.connected and len(alone.owner.records) == 30
 
 
 # -- frames of a message -------------------------------------------------------------------------------------
@@ -110,85 +114,89 @@ def test_a_message_of_too_many_frames_closes_its_link_with_1009() -> None:
 def test_rooms_beyond_the_limit_are_refused_and_those_within_it_hold() -> None:
     floor = Floor(room_limit=3)
     reader, writer = floor.link("messenger", "A", "B", "B", dialect=CES2), floor.link("messenger")
-    floor.hub.subscribed(reader, SubscriptionChange(["A", "C"], True))
-    assert (reader.told, floor.hub.side.refused["rooms"]) == ([], 0)
-    floor.hub.subscribed(reader, SubscriptionChange(["D", "C", "E"], True))
-    assert reader.told == [Error(code=4403, reason="2 rooms beyond 3, the most for one link")]
+    floor.hub.told(reader, SubscriptionChange(["A", "C"], True))
+    assert (floor.told(reader), floor.hub.side.refused["rooms"]) == ([], 0)
+    floor.hub.told(reader, SubscriptionChange(["D", "C", "E"], True))
+    assert floor.told(reader) == [Error(code=4403, reason="2 rooms beyond 3, the limit of one link")]
     assert floor.hub.side.refused["rooms"] == 1
     assert set(floor.hub.routes.rooms(reader)) == {b"A", b"B", b"C"}
     floor.send(writer, "C", "c")
-    assert len(reader.sent) == 1
-    floor.hub.subscribed(reader, SubscriptionChange(["A"], False))
-    floor.hub.subscribed(reader, SubscriptionChange(["D"], True))
+    assert len(floor.sent(reader)) == 1
+    floor.hub.told(reader, SubscriptionChange(["A"], False))
+    floor.hub.told(reader, SubscriptionChange(["D"], True))
     assert set(floor.hub.routes.rooms(reader)) == {b"B", b"C", b"D"}
 
 
 def test_a_hub_that_wants_more_rooms_than_a_link_may_gets_every_room() -> None:
     floor = Floor(room_limit=2)
     other, writer = floor.link("hub", "A", "B", "C", dialect=CES2, node="other"), floor.link("messenger")
-    floor.hub.subscribed(other, SubscriptionChange(["D"], True))
+    floor.hub.told(other, SubscriptionChange(["D"], True))
     floor.send(writer, "D", "d")
-    assert len(other.sent) == 1
+    assert len(floor.sent(other)) == 1
     assert floor.hub.side.refused["rooms"] == 1
 
 
 def test_a_hub_that_gets_every_room_for_wanting_too_many_goes_on_so_when_it_wants_star_no_more() -> None:
     floor = Floor(room_limit=2)
     other, writer = floor.link("hub", "*", "A", dialect=CES2, node="other"), floor.link("messenger")
-    floor.hub.subscribed(other, SubscriptionChange(["B", "C"], True))
+    floor.hub.told(other, SubscriptionChange(["B", "C"], True))
     assert floor.hub.routes.wants == 2
     floor.cut(other)
-    other = floor.resume(other)
-    floor.hub.subscribed(other, SubscriptionChange(["*"], False))
+    floor.resume(other)
+    floor.hub.told(other, SubscriptionChange(["*"], False))
     floor.send(writer, "C", "c")
-    assert len(other.sent) == 1
-    floor.hub.subscribed(other, SubscriptionChange())
-    assert (floor.hub.routes.wants, floor.hub._whole) == (0, {})
+    assert len(floor.sent(other)) == 1
+    floor.hub.told(other, SubscriptionChange())
+    assert floor.hub.routes.wants == 0
+    floor.hub.told(other, SubscriptionChange(["A"], True))
+    assert set(floor.hub.routes.rooms(other)) == {b"A"}, "it begins anew"
 
 
 def test_rooms_of_all_links_are_counted_and_those_beyond_the_limit_refused() -> None:
     floor = Floor(subscription_limit=4)
     first, second = (floor.link("messenger", "A", "B", dialect=CES2) for _ in range(2))
-    floor.hub.subscribed(second, SubscriptionChange(["B", "C"], True))
-    assert second.told == [Error(code=4403, reason="1 rooms beyond 4, the most for all links together")]
+    floor.hub.told(second, SubscriptionChange(["B", "C"], True))
+    assert floor.told(second) == [
+        Error(code=4403, reason="1 rooms beyond 4, the limit of all links together")
+    ]
     other = floor.link("hub", "D", dialect=CES2, node="other")
     assert set(floor.hub.routes.rooms(other)) == {b"*"}, "a hub gets every room instead"
-    floor.hub.subscribed(other, SubscriptionChange(["E"], True))
+    floor.hub.told(other, SubscriptionChange(["E"], True))
     assert floor.hub.routes.wants == 5
     assert floor.hub.side.refused["rooms"] == 2
-    floor.hub.subscribed(first, SubscriptionChange(["A"], False))
-    floor.hub.left(other, "gone")
+    floor.hub.told(first, SubscriptionChange(["A"], False))
+    floor.close(other)
     assert floor.hub.routes.wants == 3
-    floor.hub.subscribed(second, SubscriptionChange(["C"], True))
+    floor.hub.told(second, SubscriptionChange(["C"], True))
     assert set(floor.hub.routes.rooms(second)) == {b"A", b"B", b"C"}
 
 
 # -- links in all, and of one address ------------------------------------------------------------------------
 
 
-class Visitor:
-    """As much of a link as is counted."""
-
-    due_bucket: int | None = None
-
-    def __init__(self, host: str, serving: bool = True) -> None:
-        self.host, self.serving = host, serving
-
-    def due(self, now: float) -> float:
-        return now + 60
+def connect(factory: Any, host: str) -> Connection:
+    """A connection with the address `host` at its other end."""
+    connection: Connection = factory.buildProtocol(None)
+    connection.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", host, 40000)))
+    return connection
 
 
 def test_links_are_counted_in_all_and_by_address() -> None:
-    side = make_side(Recorder(), Clock(), LinkLimits(links=3, address=2), Lines())
-    links = [Visitor(host) for host in ("a", "a", "b")]
-    for link in links:
-        assert side.no_room(link.host) is None
-        side.came(link)  # type: ignore[arg-type]
-        side.came(Visitor("a", serving=False))  # type: ignore[arg-type]
-    assert side.no_room("c") == "There are 3 links already, the most that are served here."
-    side.went(links[2])  # type: ignore[arg-type]
-    assert side.no_room("c") is None
-    assert side.no_room("a") == "There are 2 links from a already, the most for one address."
+    clock = MemoryReactorClock()
+    side = make_side(clock, LinkSettings(link_limit=3, address_limit=2))
+    served, dialled = (
+        ServingFactory(Recorder(), side, "messenger", clock),
+        make_uplink(Recorder(), side, clock),
+    )
+    connections = []
+    for host in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):
+        assert side.no_room(host) is None
+        connections.append(connect(served, host))
+        connect(dialled.factory, "10.0.0.1")
+    assert side.no_room("10.0.0.3") == "There are 3 links already, the limit of this server."
+    connections[2].connectionLost()
+    assert side.no_room("10.0.0.3") is None
+    assert side.no_room("10.0.0.1") == "There are 2 links from 10.0.0.1 already, the limit for one address."
     assert side.no_room("") is None, "a UNIX socket has no address"
     assert (side.refused["links"], side.refused["address"]) == (1, 1)
 
@@ -199,12 +207,13 @@ def test_links_are_counted_in_all_and_by_address() -> None:
 class Door:
     """A site with few places."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **settings: int) -> None:
         self.clock = Clock()
         self.refused: list[str] = []
         app = Klein()
         app.route("/")(lambda request: b"here")
-        self.site = make_site(app.resource(), self.clock, refused=self.refused.append, **limits)  # type: ignore[arg-type]
+        bounds = LinkSettings(**settings)  # type: ignore[arg-type]
+        self.site = make_site(app.resource(), self.clock, bounds, refused=self.refused.append)
 
     def connect(self):
         channel, transport = self.site.buildProtocol(None), StringTransport()
@@ -217,12 +226,12 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_a_connection_beyond_the_limit_is_answered_with_503_and_closed() -> None:
-    door = Door(connections=2)
+    door = Door(http_connections=2)
     (first, _), (second, transport) = door.connect(), door.connect()
     third, refused = door.connect()
     third.dataReceived(GET)
     assert refused.value().startswith(b"HTTP/1.1 503 ")
-    assert refused.value().endswith(b"There are 2 HTTP connections already, the most that are taken.")
+    assert refused.value().endswith(b"There are 2 HTTP connections already, which is the limit.")
     assert refused.disconnecting and len(door.refused) == 1
     second.dataReceived(GET)
     assert transport.value().startswith(b"HTTP/1.1 200 ")
@@ -235,9 +244,9 @@ def test_a_connection_beyond_the_limit_is_answered_with_503_and_closed() -> None
 def test_a_request_that_trickles_is_cut_and_one_that_ends_starts_the_time_anew() -> None:
     door = Door()
     slow, transport = door.connect()
-    for _ in range(int(REQUEST_TIMEOUT / 5) - 1):
+    for number in range(int(REQUEST_TIMEOUT / 5) - 1):
         door.clock.advance(5)
-        slow.dataReceived(b"G" if slow._receivedHeaderSize == 0 else b"E")
+        slow.dataReceived(GET[number : number + 1])
     assert not transport.disconnecting
     door.clock.advance(5)
     assert transport.disconnecting
@@ -266,9 +275,9 @@ def nested(depth: int, inner: str = "1") -> str:
 @pytest.mark.parametrize("array", [False, True])
 def test_an_event_that_is_nested_too_deep_is_refused(array: bool) -> None:
     good, bad = (f"[{text}]" if array else text for text in (nested(64), nested(65)))
-    assert read_posted(good.encode(), 10_000, NOW)[0].count == 1
+    assert read_posted(good.encode(), 10_000, 64, NOW)[0].count == 1
     with pytest.raises(MalformedEvent, match="nested more than 64 deep"):
-        read_posted(bad.encode(), 10_000, NOW)
+        read_posted(bad.encode(), 10_000, 64, NOW)
 
 
 values = st.recursive(
@@ -301,6 +310,8 @@ OPTIONS = (
     "--header-limit=1KiB",
     "--http-connections=2",
     "--json-depth=3",
+    "--session-limit=1",
+    "--malformed-limit=2",
 )
 
 
@@ -317,7 +328,7 @@ def test_a_hub_keeps_the_limits_that_it_was_told(hub: Role) -> None:
         Peer(hub.port, "/connect/messenger")
     assert refused.value.response.status_code == 503
     said = bytes(refused.value.response.body or b"").decode()
-    assert said == "There are 3 links from 127.0.0.1 already, the most for one address."
+    assert said == "There are 3 links from 127.0.0.1 already, the limit for one address."
     peers[0].subscribe("A", "B", "C")
     with pytest.raises(ConnectionClosed) as closed:
         for number in range(100):
@@ -332,6 +343,25 @@ def test_a_hub_keeps_the_limits_that_it_was_told(hub: Role) -> None:
     assert 'ces_hub_refused_total{what="address"} 1.0' in hub.get("/metrics")[1]
     for peer in peers:
         peer.close()
+
+
+def test_a_link_with_malformed_records_only_is_closed_after_as_many_as_the_hub_allows(hub: Role) -> None:
+    peer = Peer(hub.port, "/connect/messenger")
+    peer.socket.send(b"no")
+    peer.socket.send(b"no")
+    with pytest.raises(ConnectionClosed) as closed:
+        peer.socket.recv(20)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 4400
+
+
+def test_a_hub_keeps_no_more_sessions_of_cut_links_than_it_was_told(hub: Role) -> None:
+    def cut() -> list[str]:
+        return [link["id"] for link in hub.info()["nexus"]["detached"]]
+
+    for node in ("first", "second"):
+        Peer(hub.port, "/connect/messenger", "ces.2", node).socket.socket.shutdown(SHUT_RDWR)
+        until(lambda node=node: any(node in id for id in cut()), f"{node} is waited for")
+    assert len(cut()) == 1
 
 
 def test_the_refusals_are_in_the_metrics() -> None:

@@ -23,12 +23,12 @@ from ces.repeater.service import make_repeater_service
 from ces.repeater.settings import RepeaterSettings
 from ces.uplink.spool_file import RETRY
 from tests.support.fleet import Peer, Role, event, free_port, until
-from tests.support.links import ANSWER, Lines, frame, run, upgraded
+from tests.support.links import Lines, run
 from tests.support.links import record as line
-from tests.support.messengers import TEXT, Told, connected, make_messenger
-from tests.support.messengers import Network as MessengerNetwork
+from tests.support.messengers import Told, connected, make_messenger
 from tests.support.messengers import event as typed
 from tests.support.messengers import record as sent
+from tests.support.network import Network
 from tests.support.repeaters import Api, Bench
 
 pytestmark = pytest.mark.usefixtures("bare_records")
@@ -72,11 +72,11 @@ def taken(bench: Bench, dialect: str = CES2) -> list[bytes]:
 
 
 def test_what_a_killed_repeater_had_for_its_hub_is_sent_first_by_the_next(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     bench.repeater.start()
     bench.repeater.insert([run("R", "1", "2"), run("S", "3")])
     bench.network.settle()
-    after = Bench(spool_dir=killed(folder))
+    after = Bench(spool=killed(folder))
     after.repeater.insert([run("R", "4")])
     after.repeater.start()
     after.repeater.insert([run("R", "5")])
@@ -96,13 +96,15 @@ def test_what_a_killed_repeater_had_for_its_hub_is_sent_first_by_the_next(folder
 
 
 def test_what_was_sent_and_is_not_acknowledged_is_on_disk_until_it_is(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     hub = bench.hub_up()
     bench.repeater.insert([run("R", "1"), run("R", "2")])
-    bench.network.settle()
+    bench.network.advance(0)
+    hub.deliver(served=True)
     assert hub.owner.records == [line("R", "1"), line("R", "2")]
+    bench.network.advance(0)
     assert disk(bench)["records"] == 2
-    after = Bench(spool_dir=killed(folder))
+    after = Bench(spool=killed(folder))
     assert taken(after) == hub.owner.records, "it may arrive twice"
     bench.network.pass_time(1, 0.1)
     assert disk(bench)["records"] == 0
@@ -111,7 +113,7 @@ def test_what_was_sent_and_is_not_acknowledged_is_on_disk_until_it_is(folder: st
 
 
 def test_what_is_written_to_a_ces_1_hub_at_once_never_comes_to_the_disk(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     hub = bench.hub_up(CES1)
     log = Path(folder, "repeater.sqlite3-wal")
     before = log.read_bytes()
@@ -123,14 +125,14 @@ def test_what_is_written_to_a_ces_1_hub_at_once_never_comes_to_the_disk(folder: 
 
 
 def test_a_repeater_that_stops_while_its_hub_is_away_keeps_what_waits(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     bench.repeater.start()
     bench.repeater.insert([run("R", "1"), run("R", "2", "3")])
     bench.stop()
     assert f"3 records for the hub are kept in {folder}/repeater.sqlite3" in bench.lines
     assert bench.repeater.side.dropped == 0
     assert bench.network.getDelayedCalls() == []
-    after = Bench(spool_dir=folder)
+    after = Bench(spool=folder)
     after.repeater.start()
     assert taken(after) == [line("R", "1"), line("R", "2"), line("R", "3")]
     after.stop()
@@ -139,23 +141,26 @@ def test_a_repeater_that_stops_while_its_hub_is_away_keeps_what_waits(folder: st
 
 def test_the_bound_holds_for_the_disk_as_well(folder: str) -> None:
     size = len(line("R", "0"))
-    bench = Bench(spool_dir=folder, spool_bytes=4 * size)
+    bench = Bench(spool=folder, spool_bytes=4 * size)
     bench.repeater.start()
     for number in range(6):
         bench.repeater.insert([run("R", str(number))])
         bench.network.settle()
     assert (disk(bench)["records"], disk(bench)["bytes"]) == (4, 4 * size)
     bench.stop()
-    after = Bench(spool_dir=folder, spool_bytes=2 * size)
+    after = Bench(spool=folder, spool_bytes=2 * size)
     after.repeater.start()
+    after.network.advance(0)
     assert after.repeater.side.dropped == 2
-    assert any("2 records for the hub were dropped: the spool is full" in said for said in after.lines)
+    assert "2 records for hub ws://hub:7100 were dropped: too much waits for it (2 so far)" in after.lines, (
+        after.lines
+    )
     assert taken(after) == [line("R", "4"), line("R", "5")]
     after.stop()
 
 
 def test_a_full_disk_is_told_counted_and_shown_and_costs_no_event(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     api = Api(bench)
     bench.repeater.start()
     with no_space():
@@ -186,7 +191,7 @@ def test_a_full_disk_is_told_counted_and_shown_and_costs_no_event(folder: str) -
 
 
 def test_what_a_full_disk_could_not_take_is_dropped_and_counted_at_the_end(folder: str) -> None:
-    bench = Bench(spool_dir=folder)
+    bench = Bench(spool=folder)
     bench.repeater.start()
     bench.repeater.insert([run("R", "1")])
     bench.network.settle()
@@ -194,7 +199,8 @@ def test_what_a_full_disk_could_not_take_is_dropped_and_counted_at_the_end(folde
     with no_space():
         bench.stop()
     assert bench.repeater.side.dropped == 2
-    assert any("2 records for the hub were dropped: the repeater stops" in said for said in bench.lines)
+    dropped = "2 records for the hub at ws://hub:7100 were dropped: the repeater stops"
+    assert any(dropped in said for said in bench.lines)
     assert f"1 records for the hub are kept in {folder}/repeater.sqlite3" in bench.lines
     assert bench.network.getDelayedCalls() == []
 
@@ -206,14 +212,14 @@ def test_without_a_directory_there_is_nothing_on_disk_and_nothing_of_it_in_the_m
 
 
 def test_a_spool_that_cannot_be_used_ends_a_repeater_with_a_sentence(folder: str) -> None:
-    first = Bench(spool_dir=folder)
+    first = Bench(spool=folder)
     first.repeater.start()
     service = make_repeater_service(RepeaterSettings(spool=folder), MemoryReactorClock(), LogLevels())
     with pytest.raises(CannotServe) as caught:
         service.startService()
     assert str(caught.value) == (
         f"ces-repeater: the spool {folder}/repeater.sqlite3 cannot be used: another process uses it;"
-        " give each a directory of its own"
+        " give each process its own directory"
     )
     first.stop()
 
@@ -222,16 +228,16 @@ def test_a_spool_that_cannot_be_used_ends_a_repeater_with_a_sentence(folder: str
 
 
 def test_what_a_killed_messenger_had_not_sent_is_sent_first_by_the_next(folder: str) -> None:
-    messenger = make_messenger(network := MessengerNetwork(), spool_dir=Path(folder))
+    messenger = make_messenger(network := Network(), spool_dir=Path(folder))
     for key in KEYS:
         messenger.send(typed(key))
-    network.turn()
+    network.settle()
     assert messenger.status()["spool-disk"]["records"] == 3
     lines = Lines()
     after, wire, network = connected(spool_dir=killed(folder), lines=lines)
-    assert lines[0] == f"3 events for ws://hub:7100 were found in {folder}+/messenger.sqlite3"
+    assert lines[0] == f"3 records for the hub were found in {folder}+/messenger.sqlite3"
     after.send(typed("new"))
-    network.turn()
+    network.settle()
     assert b"".join(wire.messages()) == b"".join(sent(key) for key in [*KEYS, "new"])
     assert after.status()["spool-disk"]["records"] == 0
     assert after.counters["sent"] == 4
@@ -240,26 +246,27 @@ def test_what_a_killed_messenger_had_not_sent_is_sent_first_by_the_next(folder: 
 
 
 def test_what_the_hub_has_not_acknowledged_is_on_disk_until_it_has(folder: str) -> None:
-    messenger = make_messenger(network := MessengerNetwork(), spool_dir=folder)
+    messenger = make_messenger(network := Network(), spool_dir=folder)
     messenger.connect()
     wire = network.dial.connected()
-    wire.link.dataReceived(upgraded(wire.request, CES2) + frame(TEXT, ANSWER % b"the-hub", masked=False))
+    wire.upgrade()
+    wire.say({"hello": {"node": "hub", "session": "s1", "received": 0, "resumed": False, "window": 120}})
     told = [Told(messenger.send(typed(key))) for key in KEYS]
-    network.turn()
+    network.settle()
     assert wire.messages() == [b"".join(sent(key) for key in KEYS)]
     assert messenger.status()["spool-disk"]["records"] == 3
-    wire.link.dataReceived(frame(TEXT, b'{"ack":3}', masked=False))
-    network.turn()
+    wire.say({"ack": 3})
+    network.settle()
     assert messenger.status()["spool-disk"]["records"] == 0
     assert all(one.fired and one.error is None for one in told)
     closed = Told(messenger.close())
-    network.turn()
+    network.settle()
     assert closed.fired
 
 
 def test_a_closed_messenger_keeps_what_waits_and_says_so(folder: str) -> None:
     lines = Lines()
-    messenger = make_messenger(MessengerNetwork(), spool_dir=folder, lines=lines)
+    messenger = make_messenger(Network(), spool_dir=folder, lines=lines)
     told = [Told(messenger.send(typed(key))) for key in KEYS]
     flushed = Told(messenger.flush())
     assert Told(messenger.close()).fired
@@ -267,7 +274,7 @@ def test_a_closed_messenger_keeps_what_waits_and_says_so(folder: str) -> None:
     assert str(told[0].error) == "the messenger was closed; the event is kept on disk"
     assert isinstance(told[0].error, NotSent), "caught by who knows nothing of disks"
     assert flushed.fired and flushed.error is None
-    assert lines == [f"3 events for ws://hub:7100 are kept in {folder}"]
+    assert lines == [f"3 records for the hub are kept in {folder}/messenger.sqlite3"]
     assert messenger.counters["dropped"] == 0
     assert messenger.status()["spool-disk"] is None
     late = Told(messenger.send(typed("late")))
@@ -278,7 +285,7 @@ def test_a_closed_messenger_keeps_what_waits_and_says_so(folder: str) -> None:
 
 
 def test_a_messenger_that_is_connected_again_sends_what_it_kept(folder: str) -> None:
-    messenger = make_messenger(network := MessengerNetwork(), spool_dir=folder)
+    messenger = make_messenger(network := Network(), spool_dir=folder)
     Told(messenger.send(typed("one")))
     Told(messenger.close())
     messenger.connect()
@@ -290,10 +297,10 @@ def test_a_messenger_that_is_connected_again_sends_what_it_kept(folder: str) -> 
 
 def test_what_is_pushed_out_of_a_messenger_s_spool_is_gone_from_disk_too(folder: str) -> None:
     size = len(sent("1"))
-    messenger = make_messenger(network := MessengerNetwork(), spool_dir=folder, spool=2 * size)
+    messenger = make_messenger(network := Network(), spool_dir=folder, spool=2 * size)
     for key in "12345":
         messenger.send(typed(key))
-        network.turn()
+        network.settle()
     assert messenger.counters["dropped"] == 3
     assert messenger.status()["spool-disk"]["records"] == 2
     Told(messenger.close())
@@ -305,25 +312,26 @@ def test_what_is_pushed_out_of_a_messenger_s_spool_is_gone_from_disk_too(folder:
 
 def test_what_a_full_disk_could_not_take_is_dropped_when_the_messenger_is_closed(folder: str) -> None:
     lines = Lines()
-    messenger = make_messenger(network := MessengerNetwork(), spool_dir=folder, lines=lines)
+    messenger = make_messenger(network := Network(), spool_dir=folder, lines=lines)
     kept = Told(messenger.send(typed("one")))
-    network.turn()
+    network.settle()
     lost = Told(messenger.send(typed("two")))
     with no_space():
         Told(messenger.close())
     assert (type(kept.error), type(lost.error)) == (Kept, Dropped)
     assert messenger.counters["dropped"] == 1
     assert "events for ws://hub:7100 dropped unsent: 1 (1 so far)" in lines
-    assert f"1 events for ws://hub:7100 are kept in {folder}" in lines
+    assert f"1 records for the hub are kept in {folder}/messenger.sqlite3" in lines
+    network.settle()
     assert network.getDelayedCalls() == []
 
 
 def test_two_messengers_cannot_share_a_directory(folder: str) -> None:
-    messenger = make_messenger(MessengerNetwork(), spool_dir=folder)
-    with pytest.raises(SpoolError, match="another process uses it; give each a directory of its own"):
-        make_messenger(MessengerNetwork(), spool_dir=folder)
+    messenger = make_messenger(Network(), spool_dir=folder)
+    with pytest.raises(SpoolError, match="another process uses it; give each process its own directory"):
+        make_messenger(Network(), spool_dir=folder)
     Told(messenger.close())
-    Told(make_messenger(MessengerNetwork(), spool_dir=folder).close())
+    Told(make_messenger(Network(), spool_dir=folder).close())
 
 
 # -- real processes ------------------------------------------------------------------------------------------
@@ -362,7 +370,7 @@ def test_a_repeater_whose_spool_is_damaged_says_so_in_a_sentence_and_ends(tmp_pa
     role = Role(tmp_path, "ces-repeater", free_port(), "--spool", str(tmp_path))
     sentence = (
         f"ces-repeater: the spool {spool} cannot be used: it is damaged (file is not a database);"
-        " move it away, or name another directory\n"
+        " move it away, or choose another directory\n"
     )
     done = role.run("-n", "--pidfile=")
     assert done.returncode == 1

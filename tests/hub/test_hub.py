@@ -1,15 +1,19 @@
-"""The hub over fake links and a clock: who gets what, who stays, what is held, announced and counted."""
+"""The hub without sockets: who gets what, who stays, what is held, announced and counted."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 
 from ces.hub.api import counters
+from ces.hub.hub import MeetsItself
+from ces.link.link import Link, Refused
 from ces.link.shown import registration
-from ces.model.control import SubscriptionChange
-from ces.model.wire import CES2
-from ces.session.held import Held
-from tests.support.hubs import FakeLink, Floor
+from ces.model.control import Gap, SubscriptionChange
+from ces.model.wire import CES1, CES2
+from ces.session.life import GOING_AWAY, PROTOCOL_ERROR, REPLACED
+from tests.support.hubs import Floor
 from tests.support.links import run
 
 
@@ -18,30 +22,45 @@ def floor():
     return Floor()
 
 
-def texts(link: FakeLink) -> list[str]:
-    return [record.split(b'"')[-2].decode() for record in link.sent]
+def texts(floor: Floor, link: Link) -> list[str]:
+    """What was written to the present connection of a link, or its last one."""
+    return [record.split(b'"')[-2].decode() for record in floor.sent(link)]
+
+
+def changes(floor: Floor, link: Link) -> list[SubscriptionChange]:
+    """The subscription changes that a hub was told on its present connection, but for the first,
+    which ends what an earlier process had.
+    """
+    told = [message for message in floor.told(link) if isinstance(message, SubscriptionChange)]
+    return told[told[:1] == [SubscriptionChange([], False)] :]
+
+
+def block(floor: Floor, link: Link) -> None:
+    """The connection takes nothing more for now."""
+    floor.plugs[link].blocked = True
+    link.blocked(floor.plugs[link])
 
 
 def test_a_run_is_written_at_the_end_of_the_turn_and_not_before(floor):
     reader, writer = floor.link("messenger", "ITB-1"), floor.link("messenger")
     floor.hub.received(writer, [run("ITB-1", "a")])
     floor.hub.received(writer, [run("ITB-1", "b")])
-    assert reader.sent == []
+    assert texts(floor, reader) == []
     floor.clock.advance(0)
-    assert texts(reader) == ["a", "b"]
+    assert texts(floor, reader) == ["a", "b"]
 
 
 def test_a_turn_in_which_very_much_arrives_is_flushed_on_the_way(floor):
     reader, writer = floor.link("messenger", "*"), floor.link("messenger")
     for _ in range(20):
         floor.hub.received(writer, [run("ITB-1", "x" * 65_000)])
-    assert reader.sent
+    assert texts(floor, reader)
     floor.clock.advance(0)
-    assert len(reader.sent) == 20
+    assert len(texts(floor, reader)) == 20
 
 
 def test_what_no_repeater_came_for_in_time_is_dropped_counted_and_said():
-    floor = Floor(held=Held(1000, 30.0))
+    floor = Floor(hold_bytes=1000)
     writer = floor.link("messenger")
     floor.send(writer, "ITB-1", "a")
     floor.clock.advance(29)
@@ -51,7 +70,7 @@ def test_what_no_repeater_came_for_in_time_is_dropped_counted_and_said():
     assert any("1 records were dropped: no repeater came within 30 s" in line for line in floor.lines)
     repeater = floor.link("repeater")
     floor.clock.advance(0)
-    assert texts(repeater) == ["b"]
+    assert texts(floor, repeater) == ["b"]
     assert not floor.clock.getDelayedCalls()
 
 
@@ -61,60 +80,112 @@ def test_what_is_held_goes_to_the_first_repeater_that_comes(floor):
     floor.send(writer, "ITB-2", "b")
     first, second = floor.link("repeater"), floor.link("repeater")
     floor.clock.advance(0)
-    assert (texts(first), texts(second)) == (["a", "b"], [])
+    assert (texts(floor, first), texts(floor, second)) == (["a", "b"], [])
 
 
 def test_what_waits_for_a_repeater_that_leaves_goes_to_another(floor):
     stuck, writer = floor.link("repeater"), floor.link("messenger")
-    stuck.blocked = True
+    block(floor, stuck)
     floor.send(writer, "ITB-1", "a")
     other = floor.link("repeater")
-    floor.hub.left(stuck, "cut")
+    floor.cut(stuck)
     floor.clock.advance(0)
-    assert texts(other) == ["a"]
+    assert texts(floor, other) == ["a"]
     assert floor.hub.side.dropped == 0
 
 
 def test_what_waits_for_a_messenger_that_leaves_is_counted_and_said(floor):
     stuck, writer = floor.link("messenger", "ITB-1"), floor.link("messenger")
-    stuck.blocked = True
+    block(floor, stuck)
     floor.send(writer, "ITB-1", "a", "b")
-    floor.hub.left(stuck, "cut")
+    floor.cut(stuck)
     assert floor.hub.side.dropped == 2
-    assert any("2 records" in line and "it left before they were sent" in line for line in floor.lines)
+    assert any("2 records" in line and "it left before they were delivered" in line for line in floor.lines)
 
 
-def test_a_newer_link_from_the_same_side_replaces_the_older_and_takes_what_waits(floor):
-    old = floor.link("hub", "ITB-1", dialect=CES2, node="other")
-    writer = floor.link("messenger")
-    old.blocked = True
+def test_a_newer_connection_of_a_hub_carries_the_same_link_and_takes_what_waits(floor):
+    link = floor.link("hub", "ITB-1", dialect=CES2, node="other")
+    older, writer = floor.plugs[link], floor.link("messenger")
+    block(floor, link)
     floor.send(writer, "ITB-1", "a")
-    new = floor.link("hub", "ITB-1", dialect=CES2, node="other")
+    assert floor.link("hub", dialect=CES2, node="other") is link
     floor.clock.advance(0)
-    assert old.closed == 4409
-    assert texts(new) == ["a"]
-    assert floor.hub.routes.links("hub") == [new]
+    assert (older.closed, older.records()) == (REPLACED, [])
+    assert texts(floor, link) == ["a"]
+    assert floor.hub.routes.links("hub") == [link]
+
+
+def test_a_hub_whose_connection_is_replaced_keeps_its_rooms(floor):
+    link, writer = floor.link("hub", "ITB-1", dialect=CES2, node="other"), floor.link("messenger")
+    for number, serving in enumerate([True, True, False, False]):
+        floor.link("hub", dialect=CES2, node="other", serving=serving)
+        floor.send(writer, "ITB-1", f"a{number}")
+        floor.send(writer, "ITB-2", f"b{number}")
+        assert texts(floor, link) == [f"a{number}"]
+        assert floor.hub.routes.rooms(link) == {b"ITB-1"}
+        link.acknowledged(floor.plugs[link], link.queue.sent)
+
+
+def test_what_a_replaced_connection_did_not_acknowledge_goes_on_the_new_one(floor):
+    link, writer = floor.link("hub", "ITB-1", dialect=CES2, node="other"), floor.link("messenger")
+    for text in ("a", "b"):
+        floor.send(writer, "ITB-1", text)
+    link.acknowledged(floor.plugs[link], 1)
+    floor.link("hub", dialect=CES2, node="other")
+    floor.clock.advance(0)
+    assert texts(floor, link) == ["b"]
+
+
+def test_a_hub_whose_connection_is_replaced_is_told_all_that_is_wanted_and_what_is_no_more(floor):
+    floor.link("messenger", "ITB-1")
+    reader = floor.link("messenger", "ITB-2")
+    link = floor.link("hub", dialect=CES2, node="other")
+    floor.cut(reader)
+    floor.clock.advance(0)
+    floor.link("hub", dialect=CES2, node="other")
+    assert changes(floor, link) == [SubscriptionChange(["ITB-2"], False), SubscriptionChange(["ITB-1"], True)]
+
+
+def test_a_hub_that_was_cut_and_comes_with_a_new_session_has_its_link_again(floor):
+    link, writer = floor.link("hub", "ITB-1", dialect=CES2, node="other"), floor.link("messenger")
+    floor.cut(link)
+    floor.send(writer, "ITB-1", "a")
+    assert floor.link("hub", dialect=CES2, node="other") is link
+    floor.clock.advance(0)
+    assert texts(floor, link) == ["a"]
 
 
 @pytest.mark.parametrize(
     ("first_serves", "other_node", "second_stays"),
     [(True, "aa", False), (True, "zz", True), (False, "aa", True), (False, "zz", False)],
 )
-def test_of_two_links_dialled_from_both_ends_the_one_dialled_by_the_smaller_node_stays(
+def test_of_two_connections_dialled_from_both_ends_the_one_dialled_by_the_smaller_node_stays(
     floor, first_serves, other_node, second_stays
 ):
-    first = floor.link("hub", dialect=CES2, node=other_node, serving=first_serves)
-    second = FakeLink(floor.hub, "hub", CES2, other_node, not first_serves)
-    refusal = floor.hub.admit(second)
-    assert (refusal is None) == second_stays
+    link = floor.link("hub", dialect=CES2, node=other_node, serving=first_serves)
+    first = floor.plugs[link]
     if second_stays:
-        floor.hub.joined(second)
-        assert first.closed == 4409
-        assert floor.hub.routes.links("hub") == [second]
+        assert floor.link("hub", dialect=CES2, node=other_node, serving=not first_serves) is link
+        assert (first.closed, link.serving) == (REPLACED, not first_serves)
+    else:
+        with pytest.raises(Refused) as refused:
+            floor.link("hub", dialect=CES2, node=other_node, serving=not first_serves)
+        assert refused.value.link is link
+        assert (first.closed, link.serving) == (None, first_serves)
+    assert floor.hub.routes.links("hub") == [link]
+
+
+@pytest.mark.parametrize("other_node", ["aa", "zz"])
+def test_a_link_without_a_connection_takes_one_from_either_side(floor, other_node):
+    link = floor.link("hub", dialect=CES2, node=other_node)
+    for serving in (False, True):
+        floor.cut(link)
+        assert floor.link("hub", dialect=CES2, node=other_node, serving=serving) is link
 
 
 def test_a_hub_refuses_itself(floor):
-    assert "talk to itself" in (floor.hub.admit(FakeLink(floor.hub, "hub", CES2, "mm")) or "")
+    with pytest.raises(MeetsItself, match="talk to itself"):
+        floor.link("hub", dialect=CES2, node="mm")
 
 
 def test_two_repeaters_of_one_process_are_both_kept(floor):
@@ -127,42 +198,40 @@ def test_a_hub_that_joins_is_told_what_messengers_want_and_then_what_changes(flo
     reader = floor.link("messenger", "ITB-1", "ITB-2")
     floor.clock.advance(0)
     other = floor.link("hub", dialect=CES2, node="other")
-    assert other.told == [SubscriptionChange(["ITB-1", "ITB-2"], True)]
+    assert floor.told(other) == [
+        SubscriptionChange([], False),
+        SubscriptionChange(["ITB-1", "ITB-2"], True),
+    ]
     another = floor.link("messenger", "ITB-2", "ITB-3")
-    floor.hub.subscribed(reader, SubscriptionChange([], False))
+    floor.hub.told(reader, SubscriptionChange([], False))
     floor.clock.advance(0)
-    assert other.told[1:] == [SubscriptionChange(["ITB-3"], True), SubscriptionChange(["ITB-1"], False)]
-    floor.hub.left(another, "gone")
+    assert changes(floor, other)[1:] == [
+        SubscriptionChange(["ITB-3"], True),
+        SubscriptionChange(["ITB-1"], False),
+    ]
+    floor.close(another)
     floor.clock.advance(0)
-    assert other.told[3:] == [SubscriptionChange(["ITB-2", "ITB-3"], False)]
+    assert changes(floor, other)[3:] == [SubscriptionChange(["ITB-2", "ITB-3"], False)]
 
 
 def test_many_rooms_are_announced_in_several_messages(floor):
     floor.link("messenger", *[f"ITB-{number}" for number in range(2500)])
     other = floor.link("hub", dialect=CES2, node="other")
-    assert [len(change.rooms) for change in other.told] == [1000, 1000, 500]
+    assert [len(change.rooms) for change in changes(floor, other)] == [1000, 1000, 500]
 
 
 def test_a_hub_in_ces1_is_told_nothing_and_gets_everything(floor):
     other, writer = floor.link("hub"), floor.link("messenger")
     floor.link("messenger", "ITB-1")
     floor.send(writer, "", "blank")
-    assert (texts(other), other.told) == (["blank"], [])
+    assert (texts(floor, other), floor.told(other)) == (["blank"], [])
 
 
 def test_a_subscription_from_a_link_that_has_left_changes_nothing(floor):
     gone = floor.link("messenger")
-    floor.hub.left(gone, "cut")
-    floor.hub.subscribed(gone, SubscriptionChange(["ITB-1"], True))
+    floor.close(gone)
+    floor.hub.told(gone, SubscriptionChange(["ITB-1"], True))
     assert floor.hub.routes.wanted() == []
-
-
-def test_events_of_a_link_that_has_been_replaced_are_still_routed(floor):
-    reader = floor.link("messenger", "ITB-1")
-    old = floor.link("hub", dialect=CES2, node="other")
-    floor.link("hub", dialect=CES2, node="other")
-    floor.send(old, "ITB-1", "late")
-    assert texts(reader) == ["late"]
 
 
 def test_records_that_nobody_wants_are_counted(floor):
@@ -175,13 +244,14 @@ def test_records_that_nobody_wants_are_counted(floor):
 def test_the_status_shows_each_link_with_its_buffer(floor):
     floor.link("repeater")
     reader, writer = floor.link("messenger", "ITB-1"), floor.link("messenger")
-    reader.blocked = True
+    block(floor, reader)
     floor.send(writer, "ITB-1", "a")
     nexus = floor.hub.status()
     assert [len(nexus[key]) for key in ("hubs", "messengers", "repeaters")] == [0, 2, 1]
     (shown,) = nexus["messenger-mapping"]["ITB-1"]
     assert shown["id"] == reader.name
-    assert (shown["buffer-utilization"], shown["buffer-capacity"]) == (run("ITB-1", "a").weight, 10_000)
+    assert shown["buffer-utilization"] == run("ITB-1", "a").weight
+    assert shown["buffer-capacity"] == reader.queue.limit
 
 
 def test_a_hub_that_stops_says_what_it_still_held(floor):
@@ -197,18 +267,37 @@ def test_a_messenger_that_was_cut_gets_what_came_meanwhile_when_it_is_back(floor
     floor.send(writer, "ITB-1", "a")
     assert floor.hub.status()["messengers"] == [registration(writer)]
     assert [one["id"] for one in floor.hub.status()["detached"]] == [reader.name]
-    back = floor.resume(reader)
+    assert texts(floor, reader) == []
+    floor.resume(reader)
     floor.send(writer, "ITB-1", "b")
-    assert (reader.sent, texts(back)) == ([], ["a", "b"])
+    assert texts(floor, reader) == ["a", "b"]
+    assert floor.hub.status()["detached"] == []
 
 
-def test_a_messenger_that_is_back_with_a_fresh_session_says_anew_what_it_wants(floor):
-    reader, writer = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("messenger")
-    floor.cut(reader)
-    back = floor.resume(reader, fresh=True)
-    floor.send(writer, "ITB-1", "a")
-    assert (back.sent, floor.hub.unrouted) == ([], 0)
-    assert floor.hub.routes.wanted() == []
+@pytest.mark.parametrize("ends", ["the window passes", "it is closed", "it never had a session"])
+def test_what_a_messenger_wanted_is_forgotten_when_its_link_is_over(floor, ends):
+    dialect = CES1 if ends == "it never had a session" else CES2
+    reader, writer = floor.link("messenger", "ITB-1", dialect=dialect), floor.link("messenger")
+    if ends == "it is closed":
+        floor.close(reader)
+    else:
+        floor.cut(reader)
+    if ends == "the window passes":
+        floor.send(writer, "ITB-1", "a")
+        assert floor.hub.unrouted == 0
+        floor.clock.advance(floor.hub.settings.session_window + 1)
+        assert floor.hub.side.dropped == 1
+    floor.send(floor.link("hub", dialect=CES2, node="other"), "ITB-1", "b")
+    assert (floor.hub.unrouted, floor.hub.routes.wanted()) == (1, [])
+    assert reader not in floor.hub.routes
+
+
+@pytest.mark.parametrize("code", [GOING_AWAY, PROTOCOL_ERROR])
+def test_a_messenger_that_goes_away_is_waited_for_and_one_that_breaks_the_protocol_is_not(floor, code):
+    reader = floor.link("messenger", "ITB-1", dialect=CES2)
+    floor.close(reader, code)
+    assert reader.detached == (code == GOING_AWAY)
+    assert (reader in floor.hub.routes) == (code == GOING_AWAY)
 
 
 def test_a_repeater_that_was_cut_gets_nothing_new_until_it_is_back(floor):
@@ -217,21 +306,42 @@ def test_a_repeater_that_was_cut_gets_nothing_new_until_it_is_back(floor):
     floor.cut(first)
     floor.send(writer, "ITB-1", "a")
     floor.send(writer, "ITB-1", "b")
-    assert texts(second) == ["a", "b"]
-    floor.hub.left(second, "gone")
+    assert texts(floor, second) == ["a", "b"]
+    floor.close(second)
     floor.send(writer, "ITB-1", "c")
     assert floor.hub.held.records == 1
-    assert texts(floor.resume(first)) == ["c"]
+    floor.resume(first)
+    assert texts(floor, first) == ["c"]
     assert floor.hub.held.records == 0
 
 
-def test_what_a_repeater_may_not_have_got_goes_to_another_and_of_a_messenger_is_counted(floor):
+def test_what_a_repeater_may_not_have_got_waits_for_it_and_then_goes_to_another(floor):
+    first, writer = floor.link("repeater", dialect=CES2), floor.link("messenger")
+    floor.send(writer, "ITB-1", "a")
+    assert texts(floor, first) == ["a"]
+    floor.cut(first)
     other = floor.link("repeater")
-    floor.hub.undelivered(FakeLink(floor.hub, "repeater"), [run("ITB-1", "a")])
-    floor.clock.advance(0)
-    assert (texts(other), floor.hub.side.dropped) == (["a"], 0)
-    floor.hub.undelivered(FakeLink(floor.hub, "messenger"), [run("ITB-1", "b")])
+    floor.clock.advance(1)
+    assert texts(floor, other) == []
+    floor.clock.advance(floor.hub.settings.session_window)
+    assert (texts(floor, other), floor.hub.side.dropped) == (["a"], 0)
+    assert floor.hub.sent == 2
+
+
+def test_what_a_messenger_may_not_have_got_is_counted_when_it_stays_away(floor):
+    reader, writer = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("messenger")
+    floor.send(writer, "ITB-1", "a")
+    floor.cut(reader)
+    floor.clock.advance(floor.hub.settings.session_window + 1)
     assert floor.hub.side.dropped == 1
+
+
+def test_what_was_sent_before_a_clean_close_counts_as_delivered(floor):
+    reader, repeater = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("repeater", dialect=CES2)
+    floor.send(floor.link("messenger"), "ITB-1", "a")
+    floor.close(reader)
+    floor.close(repeater)
+    assert (floor.hub.side.dropped, floor.hub.held.records) == (0, 0)
 
 
 def test_a_hub_that_is_back_is_told_what_is_wanted_no_more_and_what_is(floor):
@@ -239,22 +349,92 @@ def test_a_hub_that_is_back_is_told_what_is_wanted_no_more_and_what_is(floor):
     floor.clock.advance(0)
     other = floor.link("hub", dialect=CES2, node="other")
     floor.cut(other)
-    floor.hub.subscribed(reader, SubscriptionChange(["ITB-1"], False))
+    floor.hub.told(reader, SubscriptionChange(["ITB-1"], False))
     floor.clock.advance(0)
-    back = floor.resume(other)
-    assert back.told == [SubscriptionChange(["ITB-1"], False), SubscriptionChange(["ITB-2"], True)]
+    floor.resume(other)
+    assert changes(floor, other) == [
+        SubscriptionChange(["ITB-1"], False),
+        SubscriptionChange(["ITB-2"], True),
+    ]
+
+
+@pytest.mark.parametrize("ends", ["the window has passed", "it is aborted", "it is closed"])
+@pytest.mark.parametrize("room", ["ITB-1", "ITB-9"])
+def test_a_hub_whose_link_ends_when_it_is_told_something_does_not_keep_others_from_hearing_it(
+    floor, ends, room
+):
+    # A hub that reads too slowly is dropped when it is told one thing more.
+    bad = floor.link("hub", dialect=CES2, node="a-bad-one")
+    good = floor.link("hub", dialect=CES2, node="good")
+    reader = floor.link("messenger", "ITB-1")
+    floor.clock.advance(0)
+    before = changes(floor, good)
+
+    def end(message: object) -> None:
+        if ends == "it is closed":
+            floor.close(bad, PROTOCOL_ERROR)
+        else:
+            floor.plugs[bad].abort()
+        if ends == "the window has passed":
+            bad.end(GOING_AWAY, "it is over")
+
+    floor.plugs[bad].tell = end
+    floor.hub.told(reader, SubscriptionChange([room], room != "ITB-1"))
+    floor.clock.advance(0)
+    assert changes(floor, good)[len(before) :] == [SubscriptionChange([room], room != "ITB-1")]
+    floor.hub.told(reader, SubscriptionChange(["ITB-5"], True))
+    floor.clock.advance(0)
+    assert changes(floor, good)[-1] == SubscriptionChange(["ITB-5"], True)
+    if ends == "it is aborted":
+        assert bad.detached
+        floor.resume(bad)
+        wanted = {"ITB-5", "ITB-1", room} - ({"ITB-1"} if room == "ITB-1" else set())
+        assert set(changes(floor, bad)[-1].rooms) == wanted
+
+
+def links_alive() -> int:
+    gc.collect()
+    return sum(isinstance(each, Link) for each in gc.get_objects())
+
+
+def test_a_link_that_has_left_is_kept_nowhere(floor):
+    before = links_alive()
+    bad = floor.link("hub", dialect=CES2, node="other")
+    reader = floor.link("messenger", "ITB-1")
+    floor.plugs[bad].tell = lambda message, bad=bad: floor.close(bad, PROTOCOL_ERROR)
+    floor.clock.advance(0)
+    floor.close(reader)
+    floor.clock.advance(0)
+    floor.plugs.clear()
+    del bad, reader
+    assert links_alive() == before
+
+
+def test_a_messenger_whose_link_ends_when_it_is_told_of_a_limit_subscribes_to_nothing():
+    floor = Floor(room_limit=1)
+    reader = floor.link("messenger", dialect=CES2)
+    floor.plugs[reader].tell = lambda message: floor.close(reader, PROTOCOL_ERROR)
+    floor.hub.told(reader, SubscriptionChange(["ITB-1", "ITB-2"], True))
+    assert floor.hub.routes.wanted() == []
+
+
+def test_a_gap_changes_nothing_in_what_a_link_wants(floor):
+    reader = floor.link("messenger", "ITB-1", dialect=CES2)
+    floor.hub.told(reader, Gap(3))
+    assert floor.hub.routes.rooms(reader) == {b"ITB-1"}
 
 
 def test_of_rooms_that_are_wanted_no_more_the_oldest_are_forgotten(floor, monkeypatch):
     monkeypatch.setattr("ces.model.withdrawn.WITHDRAWN_ROOMS", 2)
     other, reader = floor.link("hub", dialect=CES2, node="other"), floor.link("messenger")
     for number in range(4):
-        floor.hub.subscribed(reader, SubscriptionChange([f"ITB-{number}"], True))
+        floor.hub.told(reader, SubscriptionChange([f"ITB-{number}"], True))
         floor.clock.advance(0)
-        floor.hub.subscribed(reader, SubscriptionChange([f"ITB-{number}"], False))
+        floor.hub.told(reader, SubscriptionChange([f"ITB-{number}"], False))
         floor.clock.advance(0)
     floor.cut(other)
-    assert floor.resume(other).told == [SubscriptionChange(["ITB-2", "ITB-3"], False)]
+    floor.resume(other)
+    assert changes(floor, other) == [SubscriptionChange(["ITB-2", "ITB-3"], False)]
 
 
 def test_the_metrics_count_links_that_were_cut_apart(floor):

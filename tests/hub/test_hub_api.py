@@ -31,7 +31,7 @@ def test_events_that_are_posted_without_a_time_stamp_get_the_present_time() -> N
     treq.flush()
     floor.clock.advance(0)
     assert answers == [200]
-    assert reader.sent == [
+    assert floor.sent(reader) == [
         b'\n{"key":"a","timestamp":"2026-11-23T08:00:00Z"}\n',
         b'\n{"timestamp": "noon"}\n',
     ]

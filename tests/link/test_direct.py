@@ -1,4 +1,7 @@
-"""Sockets read and written directly: the same bytes in the same order, and the same ends."""
+"""Sockets read and written directly: the same bytes in the same order, and the same ends.
+
+`tests.link.test_serving` has links on real sockets, with the direct way and without it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ces.link.direct import IOV_MAX, READ_BYTES, SHORT_BYTES, Sockets, output
+from ces.link.direct import IOV_MAX, READ_BYTES, SHORT_BYTES, Sockets
 from tests.support.logged import LoggedFailures
 
 reactor: Any = the_reactor
@@ -39,7 +42,7 @@ class Taker(Protocol):
         self._wanted: tuple[int, Deferred[None]] | None = None
 
     def connectionMade(self) -> None:
-        self._sockets.adopt(self.transport)
+        self._sockets.adopt(self.transport, self)
         self.made.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
@@ -62,9 +65,11 @@ class Taker(Protocol):
 
 
 @asynccontextmanager
-async def connected(count: int = 1) -> AsyncIterator[tuple[list[Taker], list[socket.socket], Sockets]]:
+async def connected(
+    count: int = 1, direct: bool = True
+) -> AsyncIterator[tuple[list[Taker], list[socket.socket], Sockets]]:
     """So many connections: the ends that `Sockets` read, and the plain sockets at their other ends."""
-    sockets = Sockets(Logger(namespace="ces.test"))
+    sockets = Sockets(Logger(namespace="ces.test"), direct)
     takers = [Taker(sockets) for _ in range(count)]
     waiting = iter(takers)
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
@@ -87,10 +92,25 @@ async def connected(count: int = 1) -> AsyncIterator[tuple[list[Taker], list[soc
 
 
 def test_on_a_transport_that_is_not_plain_tcp_nothing_goes_around_it() -> None:
-    transport = StringTransport()
-    Sockets(Logger()).adopt(transport)
-    output(transport).write([b"a", b"bc"], 3)
+    transport, sockets = StringTransport(), Sockets(Logger())
+    sockets.adopt(transport, Protocol())
+    sockets.output(transport).write([b"a", b"bc"], 3)
     assert (transport.value(), transport.producerState) == (b"abc", "producing")
+
+
+@pytest_twisted.ensureDeferred
+async def test_switched_off_it_leaves_reading_and_writing_to_twisted() -> None:
+    async with connected(direct=False) as ((taker,), (end,), sockets):
+        assert taker.transport in reactor.getReaders()
+        end.sendall(b"abc")
+        await taker.have(3)
+        sockets.output(taker.transport).write([b"d", b"ef"], 3)
+        assert taker.transport.dataBuffer or taker.transport._tempDataBuffer, (
+            "it waits for the end of the turn"
+        )
+        taker.transport.loseConnection()
+        await taker.gone
+        assert end.recv(10) == b"def"
 
 
 @pytest_twisted.ensureDeferred
@@ -107,7 +127,7 @@ async def test_whatever_the_socket_takes_the_bytes_arrive_once_and_in_order() ->
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), writer)
     transport: Any = writer.transport
     transport.write(b"before")  # which waits for the end of this turn
-    write = output(transport).write
+    write = sockets.output(transport).write
     for part in parts:
         write([b"", part], len(part))
     assert transport.dataBuffer or transport._tempDataBuffer, "it came behind what waited"
@@ -142,13 +162,13 @@ async def test_a_read_takes_little_after_a_short_one_and_much_after_a_long_one()
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_paused_is_not_read_until_it_is_resumed() -> None:
-    async with connected(2) as ((paused, other), ends, sockets):
+    async with connected(2) as ((paused, other), ends, _):
         paused.transport.pauseProducing()
         paused.transport.pauseProducing()
         for end in ends:
             end.sendall(b"abc")
         await other.have(3)
-        assert (paused.data, len(sockets._reading)) == (b"", 1)
+        assert paused.data == b""
         paused.transport.resumeProducing()
         await paused.have(3)
 
@@ -172,7 +192,7 @@ async def test_the_number_of_a_socket_is_not_free_before_the_reactor_has_done_wi
         number = taker.transport.fileno()
         end.close()
         sockets.doRead()
-        assert (taker.transport.fileno(), taker.gone.called, sockets._reading) == (number, False, {})
+        assert (taker.transport.fileno(), taker.gone.called) == (number, False)
         await taker.gone
         assert taker.reason.check(ConnectionDone)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import apply_mask
 
+from ces.session.life import State
 from tests.stress.differential import Stream, compare, make_stream, outcome
 from tests.support.links import Alone, dialling, frame, record, run, serving
 
@@ -71,7 +72,7 @@ SAID = (
 def came_of(end: Callable[[], Alone], reads: list[bytes], closing: bool, fast: bool) -> tuple[object, ...]:
     """What a link that has sent five records makes of `reads`, after it has begun to close or not."""
     if not fast:
-        with patch("ces.link.protocol._take_ack", lambda link, data: 0):
+        with patch("ces.link.connection._take_ack", lambda connection, data: 0):
             return came_of(end, reads, closing, True)
     alone = end()
     for number in range(5):
@@ -80,16 +81,17 @@ def came_of(end: Callable[[], Alone], reads: list[bytes], closing: bool, fast: b
     if closing:
         alone.link.end(1000, "bye")
     alone.written()
+    connection = alone.connection
     for data in reads:
         if alone.transport.disconnecting:
             break
-        alone.link.dataReceived(data)
-    link, session = alone.link, alone.link.session
-    counts = (session.acknowledged, session.unacknowledged, session.received, link.malformed)
-    known = (link.state, link.close_code, link.ended, alone.owner.records, alone.transport.disconnecting)
+        connection.dataReceived(data)
+    link = alone.link
+    counts = (link.queue.acknowledged, link.queue.unacknowledged, connection.session.received, link.malformed)
+    known = (connection.life, connection.code, connection.ended, alone.owner.records)
     said = [payload for opcode, payload in _unmasked(alone.written()) if opcode != 8]
     alone.lose()
-    return counts, known, said
+    return counts, known, alone.transport.disconnecting, said, alone.owner.calls
 
 
 def _unmasked(data: bytes) -> list[tuple[int, bytes]]:
@@ -124,3 +126,16 @@ def test_acknowledgements_come_to_the_same_both_ways(
     reads = frames if whole else [data[start:end] for start, end in pairwise(marks)]
     fast, slow = (came_of(end, reads, closing, way) for way in (True, False))
     assert fast == slow
+
+
+@pytest.mark.parametrize("one_read", [True, False])
+@pytest.mark.parametrize("end", [serving, dialling])
+def test_what_follows_a_close_frame_is_not_looked_at(end: Callable[[], Alone], one_read: bool) -> None:
+    alone = end()
+    masked = end is serving
+    more = [frame(8, b"\x03\xe8", masked), frame(2, record("A"), masked), b"\xff" * 10]
+    alone.link.end(1000, "bye")
+    alone.receive(*([b"".join(more)] if one_read else more))
+    assert (alone.connection.life, alone.owner.records) == (State.FINISHING, [])
+    alone.lose()
+    assert (alone.connection.finished, alone.connection.ended) == (True, "closed with 1000: bye")

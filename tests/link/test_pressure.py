@@ -1,9 +1,9 @@
-"""Slow consumers of a hub: who is held for them and for how long, what they lose, what outlives the rest."""
+"""Slow subscribers of a hub: who is paused for them and how long, what they lose, what is evicted last."""
 
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,13 +13,14 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import Logger
 
 from ces.hub.hub import Hub
-from ces.link.owner import LinkLimits
-from ces.link.protocol import Link
-from ces.link.server import ServingFactory
+from ces.hub.settings import HubSettings
+from ces.link.connection import Connection
+from ces.link.link import Link
+from ces.link.serving import ServingFactory
 from ces.link.turn import Memo
 from ces.model.wire import Run
-from ces.session.outbox import Outbox, Tally
-from ces.session.priority import spare_tags
+from ces.session.priority import priority_tags
+from ces.session.queue import SendQueue, Tally
 from tests.support.links import UPGRADE, Lines, frame, read_frames
 
 pytestmark = pytest.mark.usefixtures("bare_records")
@@ -31,15 +32,20 @@ class Member:
     """A ces.1 messenger of the hub, played on a transport whose buffer the test fills and empties."""
 
     def __init__(self, hub: Hub, factory: ServingFactory, *rooms: str) -> None:
-        self.clock = hub._clock
-        self.link = cast(Link, factory.buildProtocol(None))
+        self.clock = hub.side.clock
+        self.connection = cast(Connection, factory.buildProtocol(None))
         peer = IPv4Address("TCP", "127.0.0.1", 40000)
         self.transport = StringTransport(peer, peer)
-        self.link.makeConnection(self.transport)
-        self.link.dataReceived(UPGRADE % b"")
+        self.connection.makeConnection(self.transport)
+        self.connection.dataReceived(UPGRADE % b"")
         self.transport.clear()
         if rooms:
-            self.link.dataReceived(frame(1, json.dumps({"rooms": rooms, "create": True}).encode()))
+            self.connection.dataReceived(frame(1, json.dumps({"rooms": rooms, "create": True}).encode()))
+
+    @property
+    def link(self) -> Link:
+        assert self.connection.link is not None
+        return self.connection.link
 
     @property
     def is_read(self) -> bool:
@@ -48,11 +54,11 @@ class Member:
     def send(self, room: str, count: int, first: int = 0, size: int = 1000) -> None:
         for number in range(first, first + count):
             event = b'{"key":"%06d%b"}' % (number, b"x" * size)
-            self.link.dataReceived(frame(2, b"%b\n%b\n" % (room.encode(), event)))
+            self.connection.dataReceived(frame(2, b"%b\n%b\n" % (room.encode(), event)))
         self.clock.advance(0)
 
     def fill(self, room: str, count: int = 20) -> None:
-        """As much as makes a full link, and one event more: only who goes on is held."""
+        """As much as makes a congested link, and one event more: only who goes on is paused."""
         self.send(room, count - 1)
         self.send(room, 1, first=count - 1)
 
@@ -63,13 +69,13 @@ class Member:
 
 
 class Floor:
-    """A hub with links of its own limits, and a clock."""
+    """A hub with settings of its own, and a clock."""
 
-    def __init__(self, **limits: float) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock, self.lines = MemoryReactorClock(), Lines()
         log = Logger(namespace="ces.test", observer=self.lines)
-        self.hub = Hub("h", self.clock, LinkLimits(outbox=LIMIT, **limits), log=log)
-        self.factory = ServingFactory(self.hub.side, "messenger", self.clock)
+        self.hub = Hub("h", HubSettings(link_buffer=LIMIT, **settings), self.clock, log)
+        self.factory = ServingFactory(self.hub, self.hub.side, "messenger", self.clock)
 
     def member(self, *rooms: str) -> Member:
         return Member(self.hub, self.factory, *rooms)
@@ -84,24 +90,24 @@ def floor() -> Floor:
     return Floor()
 
 
-def test_who_feeds_a_full_link_is_not_read_from_until_it_has_drained(floor: Floor) -> None:
+def test_who_feeds_a_congested_link_is_paused_until_it_has_drained(floor: Floor) -> None:
     slow, writer, other = floor.member("A"), floor.member(), floor.member()
-    slow.link.pauseProducing()
+    slow.connection.pauseProducing()
     writer.fill("A")
     assert not writer.is_read
     other.fill("B")
-    assert other.is_read, "it feeds nobody who is full"
+    assert other.is_read, "it feeds nobody who is congested"
     assert floor.hub.status()["held"] == [writer.link.name]
-    slow.link.resumeProducing()
+    slow.connection.resumeProducing()
     floor.pass_time(0.05)
     assert writer.is_read
     assert slow.numbers() == list(range(20))
     assert slow.link.dropped == 0
 
 
-def test_a_link_that_stands_still_holds_up_nobody_for_long_and_nobody_twice(floor: Floor) -> None:
+def test_a_stalled_link_pauses_nobody_for_long_and_nobody_twice(floor: Floor) -> None:
     dead, writer = floor.member("A"), floor.member()
-    dead.link.pauseProducing()
+    dead.connection.pauseProducing()
     writer.fill("A")
     floor.pass_time(0.4)
     assert not writer.is_read
@@ -110,19 +116,19 @@ def test_a_link_that_stands_still_holds_up_nobody_for_long_and_nobody_twice(floo
     writer.send("A", 80)
     assert writer.is_read
     assert dead.link.dropped > 0
-    dead.link.resumeProducing()
+    dead.connection.resumeProducing()
     floor.pass_time(0.1)
     assert dead.numbers()[-1] == 79
-    dead.link.pauseProducing()
+    dead.connection.pauseProducing()
     writer.fill("A")
     assert not writer.is_read, "it has drained: it is waited for again"
-    dead.link.resumeProducing()
+    dead.connection.resumeProducing()
     floor.pass_time(0.1)
 
 
-def test_a_link_that_stood_still_before_it_was_full_holds_up_the_shorter(floor: Floor) -> None:
+def test_a_link_that_stalled_before_it_was_congested_pauses_others_the_shorter(floor: Floor) -> None:
     dead, writer = floor.member("A"), floor.member()
-    dead.link.pauseProducing()
+    dead.connection.pauseProducing()
     writer.send("A", 1)
     floor.pass_time(0.2)
     writer.fill("A")
@@ -135,11 +141,11 @@ def test_a_link_that_stood_still_before_it_was_full_holds_up_the_shorter(floor: 
 
 def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) -> None:
     slow, writer = floor.member("A"), floor.member()
-    slow.link.pauseProducing()
+    slow.connection.pauseProducing()
     writer.fill("A", 40)
     for _ in range(9):
-        slow.link._write = lambda buffers, size: slow.link.pauseProducing()
-        slow.link.resumeProducing()  # takes something, and is full again at once
+        slow.connection.write = lambda buffers, size: slow.connection.pauseProducing()
+        slow.connection.resumeProducing()  # takes something, and is congested again at once
         slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
         slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
         slow.link.flush(Memo())
@@ -149,41 +155,41 @@ def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) 
     assert writer.is_read
 
 
-def test_a_link_that_is_full_itself_is_never_held(floor: Floor) -> None:
+def test_a_link_that_is_congested_itself_is_never_paused(floor: Floor) -> None:
     both = floor.member("A", "B")
     other = floor.member("A", "B")
-    both.link.pauseProducing()
-    other.link.pauseProducing()
+    both.connection.pauseProducing()
+    other.connection.pauseProducing()
     both.fill("A")
     other.fill("B")
     assert both.is_read and other.is_read
 
 
 def test_backpressure_can_be_switched_off() -> None:
-    floor = Floor(patience=0)
+    floor = Floor(backpressure_time=0)
     slow, writer = floor.member("A"), floor.member()
-    slow.link.pauseProducing()
+    slow.connection.pauseProducing()
     writer.fill("A")
     assert writer.is_read
 
 
-def test_a_held_link_that_ends_is_forgotten(floor: Floor) -> None:
+def test_a_paused_link_that_ends_is_forgotten(floor: Floor) -> None:
     slow, writer = floor.member("A"), floor.member()
-    slow.link.pauseProducing()
+    slow.connection.pauseProducing()
     writer.fill("A")
     assert not writer.is_read
-    writer.link.connectionLost()
-    assert floor.hub.side.pressure.held == frozenset()
-    slow.link.connectionLost()
-    assert floor.hub.side.pressure.full == {}
+    writer.connection.connectionLost()
+    assert floor.hub.side.pressure.paused == frozenset()
+    slow.connection.connectionLost()
+    assert floor.hub.side.pressure.congested == {}
     assert floor.hub.side.slow == {}
 
 
 def test_too_much_for_all_links_together_costs_the_fullest() -> None:
-    floor = Floor(total=50_000, patience=0)
+    floor = Floor(buffer_limit=50_000, backpressure_time=0)
     large, small, writer = floor.member("A"), floor.member("B"), floor.member()
-    large.link.pauseProducing()
-    small.link.pauseProducing()
+    large.connection.pauseProducing()
+    small.connection.pauseProducing()
     writer.send("A", 45)
     writer.send("B", 20)
     assert floor.hub.side.tally.bytes <= 50_000
@@ -193,17 +199,19 @@ def test_too_much_for_all_links_together_costs_the_fullest() -> None:
     assert first["dropped-rooms"] == {"A": large.link.dropped}
 
 
-def test_the_tally_is_what_waits_and_what_is_kept() -> None:
+def test_the_tally_is_what_waits_and_what_is_in_flight() -> None:
     tally = Tally()
-    outboxes = [Outbox(1000, None, tally) for _ in range(3)]
-    for outbox in outboxes:
-        outbox.pending.append(Run(b"A", [b"x" * 100]))
-        outbox.settle()
-        outbox.reserve(50)
+    queues = [SendQueue(1000, None, tally) for _ in range(3)]
+    for queue in queues:
+        queue.restart(numbered=True)
+        queue.pending.append(Run(b"A", [b"x" * 50]))
+        queue.take(1000)
+        queue.pending.append(Run(b"A", [b"x" * 100]))
+        queue.settle()
     assert tally.bytes == 450
-    outboxes[0].take(1000)
-    outboxes[1].shed(1)
-    outboxes[2].take_all()
+    queues[0].acknowledge(1)
+    queues[1].evict(1)
+    queues[2].take_all()
     assert tally.bytes == 150
 
 
@@ -211,27 +219,27 @@ tags = st.lists(st.sampled_from(["alert", "heartbeat", 'quo"te', "user-generated
 
 
 @given(st.lists(tags, min_size=1, max_size=6))
-def test_records_that_bear_a_tag_are_spared(events: list[list[str]]) -> None:
+def test_records_that_bear_a_tag_have_priority(events: list[list[str]]) -> None:
     named = ["alert", 'quo"te', "ärger"]
-    spare = spare_tags(named)
-    assert spare is not None
+    priority = priority_tags(named)
+    assert priority is not None
     records = [
         b"R\n%b\n" % json.dumps({"key": str(n), "event-tags": one}, ensure_ascii=False).encode()
         for n, one in enumerate(events)
     ]
-    spared = spare(Run(b"R", records))
+    kept = priority(Run(b"R", records))
     wanted = [r for r, one in zip(records, events, strict=True) if set(one) & set(named)]
-    assert ([] if spared is None else spared.records) == wanted
-    assert spare_tags([]) is None
+    assert ([] if kept is None else kept.records) == wanted
+    assert priority_tags([]) is None
 
 
 def test_alerts_outlive_heartbeats_and_keep_their_order() -> None:
-    outbox = Outbox(400, spare_tags(["alert"]))
+    queue = SendQueue(400, priority_tags(["alert"]))
     for number in range(20):
         tag = "alert" if number % 5 == 0 else "heartbeat"
-        outbox.pending.append(Run(b"R", [b'R\n{"n":%02d,"event-tags":["%b"]}\n' % (number, tag.encode())]))
-    assert outbox.settle() == 10
-    runs, _, _ = outbox.take(10**6)
+        queue.pending.append(Run(b"R", [b'R\n{"n":%02d,"event-tags":["%b"]}\n' % (number, tag.encode())]))
+    assert queue.settle() == 10
+    gap, runs = queue.take(10**6)
     numbers = [int(run.parts[0][7:9]) for run in runs]
     assert {0, 5, 10, 15} <= set(numbers) and numbers == sorted(numbers)
-    assert outbox.gap == 10
+    assert gap == 10

@@ -15,18 +15,13 @@ from ces.messenger import Closed, Dropped, MessengerService, State, TooManyWaiti
 from ces.model.address import AddressError
 from ces.model.wire import CES1, CES2
 from tests.support.links import Lines
-from tests.support.messengers import (
-    PONG,
-    TEXT,
-    Network,
-    Told,
-    connected,
-    event,
-    make_messenger,
-    record,
-)
+from tests.support.messengers import Told, connected, event, make_messenger, record
+from tests.support.network import ATTEMPT, PONG, TEXT, Network
 
 DAY = 24 * 3600
+
+TLS_HANDSHAKE = b"\x16\x03"
+"""What a TLS connection begins with (RFC 8446 section 5.1)."""
 
 
 @pytest.mark.parametrize(
@@ -47,8 +42,9 @@ def test_every_form_of_address_is_dialled(
     messenger = make_messenger(network, address=address)
     messenger.connect()
     dial = network.dial
-    assert (dial.host, dial.port, dial.secure) == (host, port, secure)
-    assert dial.connected().request.startswith(f"GET {path} HTTP/1.1\r\n".encode())
+    assert (dial.name, dial.port, dial.path) == (host, port, path)
+    first = TLS_HANDSHAKE if secure else f"GET {path} HTTP/1.1\r\n".encode()
+    assert dial.connected().request.startswith(first)
     Told(messenger.close())
 
 
@@ -65,6 +61,7 @@ def test_the_state_says_what_becomes_of_the_link_and_why() -> None:
     assert messenger.state is State.CLOSED
     messenger.connect()
     network.dial.refuse()
+    network.advance(ATTEMPT)
     network.redial()
     wire = network.dial.accept()
     assert messenger.connected
@@ -103,7 +100,7 @@ def test_a_callback_of_on_state_that_raises_costs_nothing_else() -> None:
     assert "broken raised (1 so far)" in lines[0] and "ZeroDivisionError" in lines[0]
     messenger.forget(broken)
     Told(messenger.close())
-    network.turn()
+    network.settle()
     assert messenger.counters["failures"] == 2
 
 
@@ -113,8 +110,9 @@ def test_it_dials_again_sooner_or_later_but_within_bounds() -> None:
     messenger.connect()
     waits = []
     for _ in range(12):
-        before = network.seconds()
         network.dial.refuse()
+        network.advance(ATTEMPT)
+        before = network.seconds()
         network.redial()
         waits.append(network.seconds() - before)
     assert 0.5 <= waits[0] <= 1.6
@@ -284,7 +282,7 @@ def test_a_hub_that_is_silent_for_90_seconds_is_dialled_again() -> None:
 def test_a_hub_that_closes_the_link_is_dialled_again(payload: bytes, reason: str) -> None:
     messenger, wire, network = connected()
     wire.close(payload)
-    network.turn()
+    network.settle()
     assert messenger.state is State.WAITING
     assert messenger.reason == f"closed by the other side with {reason}"
     network.redial()
@@ -296,14 +294,47 @@ def test_a_hub_that_closes_the_link_is_dialled_again(payload: bytes, reason: str
 def test_a_server_that_does_not_know_the_subprotocol_is_dialled_again_without_it() -> None:
     network = Network()
     messenger = make_messenger(network)
+    states: list[State] = []
+    messenger.on_state(states.append)
     messenger.connect()
     wire = network.dial.connected()
     assert b"Sec-WebSocket-Protocol: ces.2" in wire.request
-    wire.link.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    network.turn()
+    wire.connection.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    network.settle()
     wire = network.dial.connected()
     assert b"ces.2" not in wire.request
     wire.answer(CES1)
+    assert states == [State.CONNECTING, State.CONNECTED], "it is not a failure"
+    Told(messenger.close())
+
+
+def test_close_after_a_refused_subprotocol_does_not_dial_again() -> None:
+    network = Network()
+    messenger = make_messenger(network)
+    messenger.connect()
+    network.dial.connected().connection.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    closed = Told(messenger.close())
+    network.settle()
+    assert closed.fired and messenger.state is State.CLOSED
+    assert network.dials == []
+    assert network.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_stop_trying_while_a_dial_is_due_leaves_it_closed_until_it_is_connected_again(failed: bool) -> None:
+    network = Network()
+    messenger = make_messenger(network)
+    messenger.connect()
+    if failed:
+        network.dial.refuse()
+        network.advance(ATTEMPT)
+    else:
+        network.dial.connected().connection.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    messenger.factory.stopTrying()
+    network.advance(60)
+    assert (messenger.state, network.dials) == (State.CLOSED, [])
+    messenger.connect()
+    network.dial.accept()
     assert messenger.connected
     Told(messenger.close())
 
@@ -315,7 +346,7 @@ def test_close_sends_what_waits_then_says_goodbye_and_leaves_no_timer() -> None:
     messenger, wire, network = connected()
     messenger.send(event("last"))
     closed = Told(messenger.close())
-    network.turn()
+    network.settle()
     assert closed.fired and closed.error is None
     assert wire.messages() == [record("last")]
     assert wire.written[-1][1][:2] == (1000).to_bytes(2, "big")
@@ -330,7 +361,7 @@ def test_close_cuts_the_link_when_the_hub_does_not_answer() -> None:
     network.advance(2.9)
     assert not closed.fired
     network.advance(0.2)
-    network.turn()
+    network.settle()
     assert closed.fired and not wire.alive
     assert network.getDelayedCalls() == []
 
@@ -341,7 +372,7 @@ def test_close_waits_no_longer_than_its_timeout_for_a_hub_that_does_not_read() -
     waiting = Told(messenger.send(event("stuck")))
     closed = Told(messenger.close(timeout=3))
     network.advance(3.1)
-    network.turn()
+    network.settle()
     assert closed.fired
     assert isinstance(waiting.error, Dropped)
     assert messenger.counters["dropped"] == 1
@@ -354,8 +385,10 @@ def test_close_while_waiting_to_dial_drops_what_waits_and_says_so() -> None:
     messenger = make_messenger(network, lines=lines)
     messenger.connect()
     network.dial.refuse()
+    network.advance(ATTEMPT)
     waiting = Told(messenger.send(event("power")))
     closed = Told(messenger.close())
+    network.settle()
     assert closed.fired
     assert isinstance(waiting.error, Dropped)
     assert "events for ws://hub:7100 dropped unsent: 1 (1 so far)" in lines
@@ -369,7 +402,7 @@ def test_close_while_dialling_ends_the_dial(answered: bool) -> None:
     messenger.connect()
     wire = network.dial.connected() if answered else None
     closed = Told(messenger.close())
-    network.turn()
+    network.settle()
     assert closed.fired
     assert wire is None or not wire.alive
     assert network.getDelayedCalls() == []
@@ -386,12 +419,12 @@ def test_close_before_connect_and_close_twice_are_harmless() -> None:
 def test_a_closed_messenger_can_be_connected_again() -> None:
     messenger, _, network = connected(["A"])
     Told(messenger.close())
-    network.turn()
+    network.settle()
     messenger.connect()
     wire = network.dial.accept()
     assert wire.texts() == [{"rooms": ["A"], "create": True}]
     messenger.send(event("again"))
-    network.turn()
+    network.settle()
     assert wire.messages() == [record("again")]
     Told(messenger.close())
 
@@ -408,7 +441,7 @@ def test_its_factory_is_one_for_connect_tcp() -> None:
     assert wire.texts() == [{"rooms": ["A"], "create": True}]
     wire.cut()
     network.redial()
-    assert (network.dial.host, network.dial.count) == ("another-name", 2)
+    assert (network.dial.name, network.dial.count) == ("another-name", 2)
     closed = Told(messenger.close())
     assert closed.fired
 
@@ -417,7 +450,7 @@ def test_its_factory_is_one_for_connect_ws() -> None:
     network = Network()
     messenger = make_messenger(network, address="ws://hub:7111")
     connectWS(messenger.factory)
-    assert (network.dial.host, network.dial.port) == ("hub", 7111)
+    assert (network.dial.name, network.dial.port) == ("hub", 7111)
     network.dial.accept()
     assert messenger.connected
     Told(messenger.close())
@@ -434,7 +467,7 @@ def test_as_a_service_it_connects_and_closes_with_its_parent() -> None:
     wire = network.dial.accept()
     messenger.send(event("last"))
     stopped = Told(parent.stopService())
-    network.turn()
+    network.settle()
     assert stopped.fired
     assert wire.messages() == [record("last")]
     assert network.getDelayedCalls() == []
@@ -444,7 +477,7 @@ def test_the_status_shows_link_rooms_buffers_and_counts() -> None:
     messenger, wire, network = connected(["B", "A"], CES2)
     wire.send(record("one"), record("two") + record("three"), b"no record")
     messenger.send(event("out"))
-    network.turn()
+    network.settle()
     size = len(record("one") + record("two") + record("three"))
     assert messenger.status() == {
         "address": "ws://hub:7100",

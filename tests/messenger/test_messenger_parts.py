@@ -1,4 +1,4 @@
-"""Inbox and spool against obvious slow models, and Deferreds that wait in turn."""
+"""Inbox and what has been sent, against obvious slow models, and Deferreds that wait in turn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from twisted.internet.task import Clock
 
 from ces.messenger import Closed, Dropped, TooManyWaiting
 from ces.messenger.inbox import Inbox, Received
+from ces.messenger.outgoing import Outgoing
 from ces.messenger.sendable import Sending
-from ces.messenger.spool import Spool
 from ces.messenger.waiting import Waiting
 from ces.model.wire import Run
+from tests.support.links import make_side
 from tests.support.messengers import Told
 
 pytestmark = pytest.mark.usefixtures("bare_records")
@@ -58,64 +59,87 @@ def test_the_inbox_is_a_list_that_loses_its_oldest_runs(
         assert (inbox.bytes, inbox.dropped) == (size(), dropped)
 
 
-# A number takes so many bytes, an event is put, None lets a turn pass.
-spool_steps = st.lists(st.none() | st.integers(0, 100) | events, max_size=60)
+def make_outgoing(clock: Clock, limit: int = 10_000) -> tuple[Outgoing, list[int]]:
+    """What has been sent, without a copy on disk, and how many records it said to be lost each time."""
+    lost: list[int] = []
+    return Outgoing(make_side(clock), limit, "", 1000, lost.append), lost
 
 
-@given(spool_steps, st.integers(0, 150))
-def test_each_send_hears_once_what_became_of_its_record(steps: list[bytes | int | None], limit: int) -> None:
-    clock, lost = Clock(), []
-    spool = Spool(limit, 1000, clock, lost.append)
+# A number takes so many bytes, a negative one acknowledges so many records, an event is put, None lets a turn
+# pass. What was taken at once leaves at once: when all of it is acknowledged.
+outgoing_steps = st.lists(st.none() | st.integers(-3, 100) | events, max_size=60)
+
+
+@given(outgoing_steps, st.integers(0, 150), st.booleans())
+def test_each_send_hears_once_what_became_of_its_record(
+    steps: list[bytes | int | None], limit: int, acknowledged: bool
+) -> None:
+    clock = Clock()
+    outgoing, lost = make_outgoing(clock, limit)
+    queue = outgoing.queue
+    queue.restart(acknowledged)
     waiting: list[tuple[Run, Told]] = []
+    in_flight: list[list[tuple[Run, Told]]] = []
     handed: list[Told] = []
     dropped: list[Told] = []
+
+    def left() -> list[tuple[Run, Told]]:
+        return [one for batch in in_flight for one in batch] + waiting
+
+    def size() -> int:
+        return sum(run.size for run, _ in left())
+
     for step in steps:
         if isinstance(step, bytes):
             run = Sending(b"A", [step])
-            waiting.append((run, Told(spool.put(run))))
-            while sum(run.size for run, _ in waiting) > limit:
+            waiting.append((run, Told(outgoing.put(run))))
+            while size() > limit:
                 dropped.append(waiting.pop(0)[1])
         elif step is None:
             clock.advance(0)
             assert all(told.fired for told in handed + dropped)
-        elif spool:
-            taken, _, _ = spool.take(step)
-            spool.done(taken)
+        elif step >= 0:
+            _, taken = queue.take(step)
             assert taken == [run for run, _ in waiting[: len(taken)]]
-            handed += [told for _, told in waiting[: len(taken)]]
+            in_flight.append(waiting[: len(taken)])
             del waiting[: len(taken)]
-        assert spool.waiting == spool.size == sum(run.size for run, _ in waiting) <= limit
-        assert spool.records == len(waiting)
-        assert (spool.taken, spool.dropped) == (len(handed), len(dropped))
-        assert not any(told.fired for _, told in waiting)
-    spool.close([])
+        else:
+            queue.acknowledge(min(queue.acknowledged - step, queue.sent))
+        while in_flight and len(handed) + len(in_flight[0]) <= queue.acknowledged:
+            handed += [told for _, told in in_flight.pop(0)]
+        assert outgoing.waiting == size() <= limit
+        assert outgoing.records == len(left())
+        assert queue.dropped == len(dropped)
+        assert not any(told.fired for _, told in left())
+    outgoing.close()
+    dropped += [told for _, told in left()]
     assert all(told.fired and told.error is None for told in handed)
-    assert all(isinstance(told.error, Dropped) for told in dropped + [told for _, told in waiting])
-    assert sum(lost) == spool.dropped
+    assert all(isinstance(told.error, Dropped) for told in dropped)
+    assert sum(lost) == queue.dropped == len(dropped)
     assert clock.getDelayedCalls() == []
 
 
 @given(st.lists(events, max_size=10), st.lists(st.integers(0, 10), max_size=10))
 def test_emptied_fires_when_what_was_put_before_it_has_left(puts: list[bytes], asks: list[int]) -> None:
     clock = Clock()
-    spool = Spool(10_000, 1000, clock, lambda lost: None)
+    outgoing, _ = make_outgoing(clock)
     asked: list[tuple[int, Told]] = []
     for count, text in enumerate(puts):
-        asked += [(count, Told(spool.emptied())) for ask in asks if ask == count]
-        spool.put(Sending(b"A", [text]))
+        asked += [(count, Told(outgoing.emptied())) for ask in asks if ask == count]
+        outgoing.put(Sending(b"A", [text]))
     while True:
         clock.advance(0)
-        assert all(told.fired == (spool.taken >= count) for count, told in asked)
-        if not spool:
+        assert all(told.fired == (outgoing.records_left >= count) for count, told in asked)
+        if not outgoing.records:
             break
-        spool.done(spool.take(0)[0])
+        outgoing.queue.take(0)
 
 
-def test_a_spool_that_is_closed_is_empty() -> None:
-    spool = Spool(10_000, 1000, Clock(), lambda lost: None)
-    spool.put(Sending(b"A", [b"{}"]))
-    told = Told(spool.emptied())
-    spool.close([])
+def test_what_is_closed_is_empty() -> None:
+    outgoing, _ = make_outgoing(Clock())
+    outgoing.put(Sending(b"A", [b"{}"]))
+    told = Told(outgoing.emptied())
+    outgoing.close()
     assert told.fired and told.error is None, "what was dropped waits no more"
 
 

@@ -249,7 +249,7 @@ def test_a_loop_gets_every_event_until_the_messenger_is_closed() -> None:
     wire.send(record("three"))
     assert seen == ["one", "two", "three"]
     Told(messenger.close())
-    network.turn()
+    network.settle()
     assert looping.result == "ended"
 
 
@@ -257,7 +257,7 @@ def test_what_had_arrived_before_the_close_can_be_received_after_it() -> None:
     messenger, wire, network = connected(["*"])
     wire.send(record("one"), record("two"))
     Told(messenger.close())
-    network.turn()
+    network.settle()
     assert Told(messenger.receive()).result == event("one")
     assert Told(messenger.receive_record()).result.room == b"ITB-1108"
     assert isinstance(Told(messenger.receive()).error, Closed)
@@ -267,7 +267,7 @@ def test_a_receive_that_waits_when_the_messenger_is_closed_fails() -> None:
     messenger, _, network = connected(["*"])
     waiting = Told(messenger.receive())
     Told(messenger.close())
-    network.turn()
+    network.settle()
     assert isinstance(waiting.error, Closed)
 
 
@@ -281,6 +281,6 @@ def test_a_callback_may_close_the_messenger() -> None:
             closed.append(Told(messenger.close()))
 
     wire.send(record("one"), record("last"))
-    network.turn()
+    network.settle()
     assert closed[0].fired
     assert network.getDelayedCalls() == []

@@ -16,7 +16,8 @@ from ces.messenger import Dropped, Kept, Messenger, NotSent, TimedOut, TooManyWa
 from ces.model.wire import CES1, CES2
 from tests.support.links import Lines
 from tests.support.logged import LoggedFailures
-from tests.support.messengers import BINARY, Network, Told, connected, event, make_messenger, record
+from tests.support.messengers import Told, connected, event, make_messenger, record
+from tests.support.network import ATTEMPT, BINARY, Network
 
 KEYS = ["one", "two", "three"]
 RECORD_WITHOUT_ROOM = (
@@ -32,7 +33,7 @@ def test_on_a_ces_1_link_each_event_is_a_message() -> None:
     messenger, wire, network = connected()
     sent = [Told(messenger.send(event(key))) for key in KEYS]
     assert wire.messages() == [] and not any(told.fired for told in sent)
-    network.turn()
+    network.settle()
     assert wire.messages() == [record(key) for key in KEYS]
     assert all(told.fired and told.error is None for told in sent)
     assert messenger.counters["sent"] == 3
@@ -43,7 +44,7 @@ def test_on_a_ces_2_link_what_is_sent_in_one_turn_is_one_message() -> None:
     messenger, wire, network = connected(dialect=CES2)
     for key in KEYS:
         messenger.send(event(key))
-    network.turn()
+    network.settle()
     assert wire.messages() == [b"".join(record(key) for key in KEYS)]
     Told(messenger.close())
 
@@ -81,7 +82,7 @@ def test_events_mappings_and_json_are_sent_for_the_room_they_name(
 ) -> None:
     messenger, wire, network = connected()
     messenger.send(what, room)
-    network.turn()
+    network.settle()
     assert wire.messages() == [expected]
     Told(messenger.close())
 
@@ -90,7 +91,7 @@ def test_events_mappings_and_json_are_sent_for_the_room_they_name(
 def test_an_event_without_a_time_stamp_is_stamped_with_the_present_time(what: Any) -> None:
     messenger, wire, network = connected()
     messenger.send(what, "A")
-    network.turn()
+    network.settle()
     (message,) = wire.messages()
     assert json.loads(message.split(b"\n")[1])["timestamp"] == "2026-11-23T08:00:00Z"
     Told(messenger.close())
@@ -112,7 +113,7 @@ def test_json_is_sent_without_a_time_stamp_when_it_has_none() -> None:
     messenger, wire, network = connected()
     messenger.send(b'{"key":"power","timestamp":""}', "A")
     messenger.send('{"key":"power"}', "A")
-    network.turn()
+    network.settle()
     assert wire.messages() == [b'A\n{"key":"power","timestamp":""}\n', b'A\n{"key":"power"}\n']
     Told(messenger.close())
 
@@ -137,7 +138,7 @@ def test_an_event_that_names_no_room_is_refused_unless_the_caller_names_one(what
     )
     for room in ("", "A"):
         messenger.send(what, room)
-    network.turn()
+    network.settle()
     assert [message.split(b"\n")[0] for message in wire.messages()] == [b"", b"A"]
     Told(messenger.close())
 
@@ -147,7 +148,7 @@ def test_a_room_that_is_no_text_is_a_type_error(room: Any) -> None:
     messenger, wire, network = connected()
     with pytest.raises(TypeError, match=r"^a room is a str, not "):
         messenger.send(event("power"), room)
-    network.turn()
+    network.settle()
     assert wire.messages() == []
     Told(messenger.close())
 
@@ -174,7 +175,7 @@ def test_what_cannot_be_sent_is_refused_at_once_in_one_sentence(
     messenger, wire, network = connected()
     with pytest.raises(ValueError, match=sentence):
         messenger.send(what, room)
-    network.turn()
+    network.settle()
     assert wire.messages() == []
     Told(messenger.close())
 
@@ -184,7 +185,7 @@ def test_what_is_no_kind_of_event_is_a_type_error(what: Any) -> None:
     messenger, wire, network = connected()
     with pytest.raises(TypeError, match="expected an Event, a dict, or JSON as bytes or str"):
         messenger.send(what, "A")
-    network.turn()
+    network.settle()
     assert wire.messages() == []
     Told(messenger.close())
 
@@ -219,7 +220,7 @@ def test_the_spool_keeps_its_bound_to_the_byte_and_drops_the_oldest() -> None:
     messenger = make_messenger(network, lines=lines, spool=3 * size)
     sent = [Told(messenger.send(event(key))) for key in "012345"]
     assert messenger.status()["spool-utilization"] == 3 * size
-    network.turn()
+    network.settle()
     assert [isinstance(told.error, Dropped) for told in sent] == [True] * 3 + [False] * 3
     assert messenger.counters["dropped"] == 3
     assert lines == ["events for ws://hub:7100 dropped unsent: 3 (3 so far)"]
@@ -235,7 +236,7 @@ def test_a_drop_that_nobody_looks_at_is_not_an_unhandled_error(logged_failures: 
     messenger = make_messenger(network, spool=0)
     for key in KEYS:
         messenger.send(event(key))
-    network.turn()
+    network.settle()
     Told(messenger.close())
     messenger.send(event("closed"))
     gc.collect()
@@ -252,7 +253,7 @@ def test_who_looks_later_still_gets_the_drop() -> None:
     network = Network()
     messenger = make_messenger(network, spool=0)
     sent = messenger.send(event("power"))
-    network.turn()
+    network.settle()
     assert isinstance(Told(sent).error, Dropped)
     Told(messenger.close())
 
@@ -261,7 +262,7 @@ def test_an_error_of_the_application_s_own_callback_is_reported(logged_failures:
     network = Network()
     messenger = make_messenger(network, spool=0)
     messenger.send(event("power")).addErrback(lambda failure: 1 / 0)
-    network.turn()
+    network.settle()
     gc.collect()
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     Told(messenger.close())
@@ -272,7 +273,7 @@ def test_to_cancel_a_send_does_not_take_the_event_back() -> None:
     sent = messenger.send(event("power"))
     told = Told(sent)
     sent.cancel()
-    network.turn()
+    network.settle()
     assert isinstance(told.error, defer.CancelledError)
     assert wire.messages() == [record("power")]
     Told(messenger.close())
@@ -281,7 +282,7 @@ def test_to_cancel_a_send_does_not_take_the_event_back() -> None:
 def test_a_send_after_close_is_dropped_and_raises_nothing() -> None:
     messenger, _, network = connected()
     Told(messenger.close())
-    network.turn()
+    network.settle()
     told = Told(messenger.send(event("late")))
     assert isinstance(told.error, Dropped)
     assert messenger.counters["dropped"] == 1
@@ -292,7 +293,7 @@ def test_what_a_send_leads_to_is_sent_behind_what_was_waiting() -> None:
     messenger, wire, network = connected()
     messenger.send(event("one")).addCallback(lambda _: messenger.send(event("three")))
     messenger.send(event("two"))
-    network.turn()
+    network.settle()
     assert wire.messages() == [record(key) for key in KEYS]
     Told(messenger.close())
 
@@ -301,10 +302,10 @@ def test_a_transport_that_is_full_makes_events_wait_in_order() -> None:
     messenger, wire, network = connected()
     wire.producer.pauseProducing()
     sent = [Told(messenger.send(event(key))) for key in KEYS]
-    network.turn()
+    network.settle()
     assert wire.messages() == [] and not any(told.fired for told in sent)
     wire.producer.resumeProducing()
-    network.turn()
+    network.settle()
     assert wire.messages() == [record(key) for key in KEYS]
     assert all(told.fired for told in sent)
     Told(messenger.close())
@@ -314,7 +315,7 @@ def test_what_waited_for_a_full_transport_goes_out_on_the_next_link() -> None:
     messenger, wire, network = connected()
     wire.producer.pauseProducing()
     messenger.send(event("waits"))
-    network.turn()
+    network.settle()
     wire.cut()
     network.redial()
     assert network.dial.accept().messages() == [record("waits")]
@@ -330,14 +331,14 @@ def test_flush_fires_when_all_that_was_sent_before_it_has_left() -> None:
     wire.producer.pauseProducing()
     messenger.send(event("one"))
     flushed = Told(messenger.flush())
-    network.turn()
+    network.settle()
     assert not flushed.fired
     wire.producer.resumeProducing()
-    network.turn()
+    network.settle()
     assert flushed.fired and flushed.error is None
     assert network.getDelayedCalls() != [], "the silence of the link is watched"
     Told(messenger.close())
-    network.turn()
+    network.settle()
     assert network.getDelayedCalls() == []
 
 
@@ -348,7 +349,7 @@ def test_flush_fires_when_what_it_waited_for_was_dropped() -> None:
     messenger.send(event("0"))
     flushed = Told(messenger.flush())
     messenger.send(event("1"))
-    network.turn()
+    network.settle()
     assert flushed.fired and flushed.error is None
     Told(messenger.close())
 
@@ -359,12 +360,14 @@ def test_flush_that_takes_too_long_says_why_and_takes_nothing_back(kind: type[Ex
     messenger = make_messenger(network)
     messenger.connect()
     network.dial.refuse()
+    network.advance(ATTEMPT)
     sent = Told(messenger.send(event("0")))
     flushed = Told(messenger.flush(timeout=0.25))
     network.advance(0.3)
     assert isinstance(flushed.error, kind)
     assert str(flushed.error) == (
-        "1 not sent within 0.25 s: the link to ws://hub:7100 is waiting: Connection was refused by other side"
+        "1 not sent within 0.25 s: the link to ws://hub:7100 is waiting: "
+        "Connection was refused by other side: Connection refused"
     )
     network.redial()
     network.dial.accept()
@@ -381,6 +384,7 @@ def test_a_flush_may_be_cancelled() -> None:
     flush.cancel()
     assert isinstance(told.error, defer.CancelledError)
     Told(messenger.close())
+    network.settle()
     assert network.getDelayedCalls() == []
 
 
@@ -402,7 +406,7 @@ def test_send_once_connects_sends_and_closes() -> None:
     done = Told(send_once("hub", event("power"), reactor=network))
     wire = network.dial.accept()
     assert wire.messages() == [record("power")]
-    network.turn()
+    network.settle()
     assert done.fired and done.error is None
     assert not wire.alive
     assert network.getDelayedCalls() == []
@@ -410,8 +414,9 @@ def test_send_once_connects_sends_and_closes() -> None:
 
 def test_send_once_gives_up_in_time_and_says_why() -> None:
     network = Network()
-    done = Told(send_once("hub", event("power"), reactor=network, timeout=0.25))
+    done = Told(send_once("hub", event("power"), reactor=network, timeout=0.5))
     network.dial.refuse()
+    network.advance(ATTEMPT)
     network.advance(0.3)
     assert isinstance(done.error, TimedOut)
     assert "the link to ws://hub:7100 is waiting: Connection was refused" in str(done.error)
@@ -426,7 +431,7 @@ def test_send_once_fails_when_the_hub_may_not_have_read_the_event() -> None:
     wire.answer(CES1)
     assert wire.messages() == [record("power")]
     wire.cut()
-    network.turn()
+    network.settle()
     assert isinstance(done.error, Unconfirmed)
     assert network.getDelayedCalls() == []
 

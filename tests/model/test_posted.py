@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ces.model.posted import MalformedEvent, event_room, read_posted, tag_event
 
 LIMIT = 1000
+DEPTH = 64
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 T = b'"timestamp":"2026-11-23T08:00:00Z"'
 
@@ -48,7 +49,7 @@ def test_an_event_names_its_room(event: dict[str, object], room: str | None) -> 
     ],
 )
 def test_a_body_is_one_event_or_an_array_of_them(body: bytes, records: list[bytes]) -> None:
-    assert [record for run in read_posted(body, LIMIT, NOW) for record in run.records] == records
+    assert [record for run in read_posted(body, LIMIT, DEPTH, NOW) for record in run.records] == records
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_body_is_one_event_or_an_array_of_them(body: bytes, records: list[byte
 )
 def test_an_event_without_a_time_stamp_gets_the_present_time(body: bytes, event: bytes) -> None:
     for text in (body, b"[%b]" % body):
-        assert [run.events for run in read_posted(text, LIMIT, NOW)] == [[event]]
+        assert [run.events for run in read_posted(text, LIMIT, DEPTH, NOW)] == [[event]]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_an_event_without_a_time_stamp_gets_the_present_time(body: bytes, event:
         (b'{"a":1}{"b":2}', r"^The body is not JSON: .*byte \d+.*\.$"),
         (b"[" * 100_000, r"^The body is not JSON: .*\.$"),
         (b'{"a":"\xff"}', r"^The body is not JSON: .*\.$"),
-        (b"[%b]" % b",".join([b"{}"] * 10_001), r"^The array holds more than 10000 events, the most .*\.$"),
+        (b"[%b]" % b",".join([b"{}"] * 10_001), r"^The array holds more than 10000 events, which is .*\.$"),
         (
             b'{"a":"%b"}' % (b"x" * 1000),
             r"^The body is not an event: .* record of 1045 bytes; at most 1000 may.*\.$",
@@ -96,7 +97,7 @@ def test_an_event_without_a_time_stamp_gets_the_present_time(body: bytes, event:
 )
 def test_a_body_without_events_is_named_in_a_sentence(body: bytes, why: str) -> None:
     with pytest.raises(MalformedEvent, match=why):
-        read_posted(body, LIMIT, NOW)
+        read_posted(body, LIMIT, DEPTH, NOW)
 
 
 def test_an_event_that_names_no_room_gets_the_default() -> None:
@@ -119,7 +120,7 @@ bodies = st.recursive(
 @given(st.binary(max_size=40) | bodies)
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     try:
-        runs = read_posted(body, LIMIT, NOW)
+        runs = read_posted(body, LIMIT, DEPTH, NOW)
     except MalformedEvent as fault:
         assert str(fault).endswith(".")
     else:

@@ -27,7 +27,19 @@ class SlowHub:
         self.in_room = in_room
         self.kinds: dict[str, str] = {}
         self.wants: dict[str, set[bytes]] = {}
+        self.line: list[str] = []
+        """The repeaters that take their turns."""
         self.last_repeater: str | None = None
+
+    def out_of_line(self, link: str) -> None:
+        """This repeater takes its turn no more."""
+        if link not in self.line:
+            return
+        place = self.line.index(link)
+        if link == self.last_repeater:
+            # The one before it in line is then the one that was last; without one, the line begins anew.
+            self.last_repeater = self.line[place - 1] if place else None
+        del self.line[place]
 
     def wanted(self) -> set[bytes]:
         """What messengers want."""
@@ -42,7 +54,7 @@ class SlowHub:
 
 
 class Routing(RuleBasedStateMachine):
-    """Random joins, leaves, subscriptions and events."""
+    """Random joins, leaves, rests, subscriptions and events."""
 
     @initialize(in_room=st.booleans(), cache_bound=st.sampled_from([1, 2, 100]))
     def start(self, in_room: bool, cache_bound: int) -> None:
@@ -58,6 +70,8 @@ class Routing(RuleBasedStateMachine):
         self.routes.join(link, kind, everything)
         self.slow.kinds[link] = kind
         self.slow.wants[link] = {b"*"} if everything else set()
+        if kind == REPEATER:
+            self.slow.line.append(link)
 
     def pick(self, data: st.DataObject, *kinds: str) -> str | None:
         links = [link for link, kind in self.slow.kinds.items() if kind in kinds]
@@ -69,14 +83,34 @@ class Routing(RuleBasedStateMachine):
         if link is None:
             return
         before = self.slow.wanted()
-        if link == self.slow.last_repeater:
-            # The one before it in line is then the one that was last; without one, the line begins anew.
-            place = self.line().index(link)
-            self.slow.last_repeater = self.line()[place - 1] if place else None
+        self.slow.out_of_line(link)
         del self.slow.kinds[link], self.slow.wants[link]
         ended = self.routes.leave(link)
         assert sorted(ended) == sorted(before - self.slow.wanted())
         assert self.routes.leave(link) == []
+
+    @rule(data=st.data(), wakes=st.booleans())
+    def rest(self, data: st.DataObject, wakes: bool) -> None:
+        link = self.pick(data, *KINDS)
+        if link is None:
+            return
+        for _ in range(2):  # twice is once
+            self.routes.rest(link)
+        self.slow.out_of_line(link)
+        if wakes:
+            self.wake(link)
+
+    def wake(self, link: str) -> None:
+        for _ in range(2):
+            self.routes.wake(link)
+        if self.slow.kinds[link] == REPEATER and link not in self.slow.line:
+            self.slow.line.append(link)
+
+    @rule(data=st.data())
+    def one_wakes(self, data: st.DataObject) -> None:
+        link = self.pick(data, *KINDS)
+        if link is not None:
+            self.wake(link)
 
     @rule(data=st.data(), rooms=room_lists)
     def subscribe(self, data: st.DataObject, rooms: list[bytes]) -> None:
@@ -105,12 +139,9 @@ class Routing(RuleBasedStateMachine):
         )
         assert group.repeater == (kind == MESSENGER)
 
-    def line(self) -> list[str]:
-        return [link for link, kind in self.slow.kinds.items() if kind == REPEATER]
-
     @rule(data=st.data())
     def one_repeater(self, data: st.DataObject) -> None:
-        line = self.line()
+        line = self.slow.line
         backlogged = set(data.draw(st.lists(st.sampled_from(line)))) if line else set()
         start = line.index(self.slow.last_repeater) + 1 if self.slow.last_repeater in line else 0
         in_turn = line[start:] + line[:start]
@@ -230,6 +261,34 @@ def test_a_repeater_sends_to_every_target_whose_pattern_fits_once(
     found = RepeaterRoutes(routes)
     assert found.targets(room.encode()) == expected
     assert found.targets(room.encode()) == expected
+
+
+def test_a_repeater_that_rests_gets_nothing_and_others_take_their_turns() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    for link in ("r1", "r2", "r3"):
+        routes.join(link, REPEATER)
+    assert routes.next_repeater(lambda link: False) == "r1"
+    routes.rest("r1")
+    assert routes.links(REPEATER) == ["r1", "r2", "r3"]
+    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["r2", "r3", "r2"]
+    routes.wake("r1")
+    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["r3", "r1", "r2"]
+
+
+def test_a_messenger_that_rests_goes_on_to_get_what_it_wants() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    routes.join("m", MESSENGER)
+    routes.subscribe("m", [b"A"])
+    routes.rest("m")
+    assert routes.destinations(b"A", HUB).links == ("m",)
+
+
+def test_a_repeater_that_has_left_does_not_wake() -> None:
+    routes: HubRoutes[str] = HubRoutes()
+    routes.join("r", REPEATER)
+    routes.leave("r")
+    routes.wake("r")
+    assert routes.next_repeater(lambda link: False) is None
 
 
 def test_a_repeater_whose_turn_it_is_keeps_it_when_the_one_before_it_leaves() -> None:

@@ -23,7 +23,7 @@ from ces.model.wire import (
     read_record,
     room_fault,
 )
-from ces.session.outbox import Outbox
+from ces.session.queue import SendQueue
 
 STRICT = b'ITB-1108\n{"key":"power"}\n'
 
@@ -335,14 +335,14 @@ def test_a_record_weighs_its_bytes_and_128_at_least(size: int, count: int, weigh
 
 
 def test_the_smallest_records_take_up_little_more_memory_than_the_bound() -> None:
-    outbox = Outbox(2**20)
+    queue = SendQueue(2**20)
     tracemalloc.start()
     try:
         for number in range(20_000):
-            outbox.pending.append(Run(b"%d" % (number % 7), [b"%d\n{}\n" % (number % 7)]))
-        outbox.settle()
+            queue.pending.append(Run(b"%d" % (number % 7), [b"%d\n{}\n" % (number % 7)]))
+        queue.settle()
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert outbox.dropped == 20_000 - 2**20 // 128
+    assert queue.dropped == 20_000 - 2**20 // 128
     assert taken < 3 * 2**20

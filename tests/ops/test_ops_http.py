@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 import ces
+from ces.config.link import LinkSettings
 from ces.ops.http import add_common_routes, json_answer, make_site, text
 from ces.ops.logging import LogLevels
 
@@ -42,6 +43,7 @@ class Connection:
 
     def __init__(self, body_limit: int = 1000) -> None:
         self.clock = Clock()
+        self.refused: list[str] = []
         self.levels = LogLevels()
         self.sick: str | None = None
         self.slow: Deferred[bytes] = Deferred()
@@ -64,7 +66,9 @@ class Connection:
             counters=lambda: {"ces_test": ("A test.", "counter", 3)},
             sick=lambda: self.sick,
         )
-        self.site = make_site(app.resource(), self.clock, body_limit=body_limit)
+        self.site = make_site(
+            app.resource(), self.clock, LinkSettings(), refused=self.refused.append, body_limit=body_limit
+        )
         self.site.doStart()
         self.connect()
 
@@ -151,7 +155,7 @@ def test_an_exception_is_logged_and_answered_with_one_sentence(connection, logge
     got = connection.ask("GET", "/fails")
     assert (got.code, got.sentence) == (
         500,
-        "Something is wrong here, not with the request; the log says what.",
+        "Internal error: the log has the details.",
     )
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
@@ -189,7 +193,7 @@ def test_a_body_as_large_as_the_limit_is_taken(connection):
     assert connection.send(chunked % (b"y" * 1000)).body == b"y" * 1000
 
 
-TOO_LARGE = "The body is larger than 1000 bytes, the most that is taken here."
+TOO_LARGE = "The body is larger than 1000 bytes, which is the limit."
 
 
 def test_a_content_length_above_the_limit_is_answered_before_the_body_comes(connection):
@@ -334,7 +338,7 @@ def test_a_connection_that_is_silent_is_closed_after_the_timeout(connection):
 
 def test_the_site_keeps_no_timer_while_nobody_is_connected():
     clock = Clock()
-    site = make_site(Klein().resource(), clock)
+    site = make_site(Klein().resource(), clock, LinkSettings(), refused=list[str]().append)
     site.doStart()
     assert clock.getDelayedCalls() == []
     site.doStop()

@@ -7,17 +7,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from ces.link.protocol import Link
-from ces.link.server import ServingFactory
+from ces.link.serving import ServingFactory
 from ces.model.wire import CES1, CES2
 from ces.ops.logging import LogLevels
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
@@ -41,34 +42,27 @@ class Visitor:
 
     def __init__(self, bench: Bench, path: str = "/connect/ITB-1/visitor", dialect: str = CES1) -> None:
         self.bench = bench
-        factory = ServingFactory(bench.repeater.side, OUTSIDE, bench.network, read_outside())
-        self.link = cast(Link, factory.buildProtocol(None))
+        factory = ServingFactory(bench.repeater, bench.repeater.side, OUTSIDE, bench.network, read_outside())
+        self.connection: Any = factory.buildProtocol(None)
         self.transport = StringTransport()
-        self.link.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)
         more = "Sec-WebSocket-Protocol: ces.2\r\n" if dialect == CES2 else ""
-        self.link.dataReceived(UPGRADE.format(path=path, more=more).encode())
+        self.connection.dataReceived(UPGRADE.format(path=path, more=more).encode())
         assert b"101 Switching Protocols" in self.transport.value()
         self.transport.clear()
         if dialect == CES2:
-            self.link.dataReceived(frame(1, b'{"hello":{"node":"visitor"}}'))
+            self.connection.dataReceived(frame(1, b'{"hello":{"node":"visitor"}}'))
             self.transport.clear()
 
     def send(self, *messages: bytes, opcode: int = 2) -> None:
-        self.link.dataReceived(b"".join(frame(opcode, message) for message in messages))
+        self.connection.dataReceived(b"".join(frame(opcode, message) for message in messages))
         self.bench.network.settle()
 
     def frames(self) -> list[tuple[int, bytes]]:
         return read_frames(self.transport.value())
 
     def gone(self) -> None:
-        self.link.connectionLost(cast(Any, _done()))
-
-
-def _done() -> object:
-    from twisted.internet.error import ConnectionDone
-    from twisted.python.failure import Failure
-
-    return Failure(ConnectionDone())
+        self.connection.connectionLost(Failure(ConnectionDone()))
 
 
 @pytest.fixture
@@ -187,7 +181,7 @@ def test_pings_are_no_use(bench: Bench) -> None:
         ("/connect/*/a", "A link cannot be for that room: the room is '*', which is for subscriptions only."),
         ("/connect/%0A/a", "A link cannot be for that room: the room holds a control character."),
         ("/connect/%FF/a", "A link cannot be for that room: the room is not UTF-8."),
-        ("/connect/R/%00", "A link cannot bear that id: the id holds a control character."),
+        ("/connect/R/%00", "A link cannot have that id: the id holds a control character."),
     ],
 )
 def test_a_path_that_is_no_links_gets_a_sentence(path: str, sentence: str) -> None:
@@ -225,7 +219,7 @@ def test_what_comes_while_the_hub_is_away_follows_in_order(dialect: str) -> None
 
 def test_the_spool_outlives_the_link() -> None:
     bench = Bench()
-    bench.hub_up().link.pauseProducing()
+    bench.hub_up().dialled.pauseProducing()
     bench.repeater.insert([run("R", "1")])
     bench.network.settle()
     bench.hub.cut()
@@ -243,7 +237,7 @@ def test_a_full_spool_drops_the_oldest_counts_and_tells() -> None:
     bench.network.settle()
     assert bench.repeater.hub.status()["dropped"] == 2
     assert bench.repeater.side.dropped == 2
-    assert any("2 records for the hub were dropped: the spool is full" in line for line in bench.lines)
+    assert any("2 records for hub ws://hub:7100 were dropped" in line for line in bench.lines)
     answer = bench.hub_up()
     bench.network.pass_time(1, 0.1)
     assert answer.owner.records == [record("R", str(number)) for number in (2, 3, 4)]
@@ -255,7 +249,7 @@ def test_what_the_hub_never_got_is_counted_at_the_end() -> None:
     bench.repeater.insert([run("R", "1")])
     bench.stop()
     assert bench.repeater.hub.status()["dropped"] == 1
-    assert any("the repeater stops and the hub is away" in line for line in bench.lines)
+    assert any("were dropped: the repeater stops" in line for line in bench.lines)
     assert bench.network.getDelayedCalls() == []
 
 
@@ -265,7 +259,7 @@ def test_what_comes_while_the_repeater_stops_is_counted() -> None:
     done = Deferred.fromCoroutine(bench.repeater.stop())
     bench.repeater.insert([run("R", "1")])
     bench.repeater.received(bench.hub.link, [run("A", "2")])
-    bench.network.settle()
+    bench.network.pass_time(5)
     assert done.called
     assert bench.repeater.side.dropped == 2
     assert bench.network.dials == []
@@ -344,7 +338,7 @@ def test_status_shows_hub_spool_routes_targets_and_links(bench: Bench, api: Api)
     shown = status["info"]["repeater"]
     assert shown["hub"]["state"] == "up"
     assert (shown["hub"]["address"], shown["hub"]["node"]) == ("ws://hub:7100", "hub-node")
-    assert (shown["hub"]["buffer-utilization"], shown["hub"]["buffer-capacity"]) == (0, 1024 * 1024)
+    assert (shown["hub"]["buffer-utilization"], shown["hub"]["buffer-capacity"]) == (0, 8 * 2**20)
     assert shown["routes"] == {"A": ["ws://cp1:7101"]}
     (target,) = shown["targets"]
     assert (target["state"], target["buffer-utilization"]) == ("dialling", len(record("A", "1")))
@@ -358,6 +352,7 @@ def test_a_repeater_without_its_hub_is_sick_and_says_why() -> None:
     bench = Bench()
     bench.repeater.start()
     bench.network.dials[0].refuse()
+    bench.network.pass_time(0.5)
     status = json.loads(Api(bench).ask("GET", "/status")[1])
     assert status["statuscode"] == "sick"
     assert status["info"]["reason"].startswith(
@@ -448,3 +443,9 @@ def test_a_bad_file_at_start_ends_the_program_with_one_sentence(tmp_path: Path) 
     with pytest.raises(SystemExit) as caught:
         make_repeater_service(RepeaterSettings(routes=str(file)), Network(), LogLevels())
     assert str(caught.value).startswith(f"ces-repeater: {file}, line 2: 'A': expected a list of targets")
+
+
+def test_what_waits_for_a_target_and_for_the_hub_have_bounds_of_their_own() -> None:
+    bench = Bench({"A": ("ws://target",)}, target_buffer=2**20, link_buffer=2**17, spool_bytes=2**21)
+    assert bench.target("ws://target:7101")["buffer-capacity"] == 2**20
+    assert bench.repeater.hub.status()["buffer-capacity"] == 2**21

@@ -15,29 +15,27 @@ from twisted.logger import Logger
 from twisted.web.iweb import IBodyProducer
 from zope.interface.verify import verifyObject
 
-from ces.link.owner import LinkLimits
+from ces.link.link import Link
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.http_target import ANSWER_BYTES, Body, HttpTarget, read_to_end
-from ces.repeater.target import TargetLimits
+from ces.repeater.settings import RepeaterSettings
 from ces.repeater.undelivered import Undelivered
 from tests.support.http import Answered, Client
-from tests.support.links import Lines, Recorder
+from tests.support.links import Lines
 
 URL = "http://collector:80/event"
 
 
 class Bench:
-    def __init__(self, limits: TargetLimits | None = None, client: Any = None) -> None:
+    def __init__(self, settings: RepeaterSettings, client: Any = None) -> None:
         self.clock, self.lines = Clock(), Lines()
         self.client = client or Client()
         self.undelivered = Undelivered(1024 * 1024)
-        side = Side(Recorder(), LinkLimits(), self.clock, Logger(namespace="ces.test", observer=self.lines))
+        side: Side[Link] = Side(settings, self.clock, Logger(namespace="ces.test", observer=self.lines))
         address = Address("http", "collector", 80, "/event")
-        self.target = HttpTarget(
-            address, side, limits or TargetLimits(), self.undelivered, cast(HTTPClient, self.client)
-        )
+        self.target = HttpTarget(address, side, settings, self.undelivered, cast(HTTPClient, self.client))
 
     def put(self, *numbers: int) -> None:
         self.target.put(Run(b"A", [b'A\n{"n":%d}\n' % number for number in numbers]))
@@ -58,8 +56,8 @@ def bodies(*numbers: int) -> list[bytes]:
 def make() -> Iterator[Any]:
     benches: list[Bench] = []
 
-    def bench(**limits: Any) -> Bench:
-        benches.append(Bench(TargetLimits(**limits)))
+    def bench(**settings: Any) -> Bench:
+        benches.append(Bench(RepeaterSettings(**settings)))
         return benches[-1]
 
     yield bench
@@ -78,7 +76,7 @@ def test_each_event_is_one_post_of_its_json_as_it_came_through_treq() -> None:
         return 200, {}, b"thanks"
 
     agent = RequestTraversalAgent(StringStubbingResource(answer))
-    bench = Bench(client=HTTPClient(agent, data_to_body_producer=Body))
+    bench = Bench(RepeaterSettings(), client=HTTPClient(agent, data_to_body_producer=Body))
     bench.target.put(Run(b"A", [b'A\n{"key": "power",  "x":1}\n', b"A\n{}\n"]))
     expected = [
         (b"POST", "http://collector/event", [b"application/json"], data)
@@ -154,7 +152,7 @@ def test_connection_errors_keep_the_order_however_they_come(make: Any) -> None:
 
 
 def test_the_delay_between_attempts_grows_and_is_forgotten_after_a_success(make: Any) -> None:
-    bench = make(patience=1000)
+    bench = make(target_patience=1000)
     bench.put(0)
     times = []
     for _ in range(400):
@@ -185,7 +183,7 @@ def test_a_target_that_does_not_answer_is_given_up_after_the_timeout_and_tried_a
 
 
 def test_an_event_waits_no_longer_than_the_patience(make: Any) -> None:
-    bench = make(patience=20, http_parallel=1)
+    bench = make(target_patience=20, http_parallel=1)
     bench.put(0, 1)
     for _ in range(60):
         if bench.client.asked:
@@ -200,7 +198,7 @@ def test_an_event_waits_no_longer_than_the_patience(make: Any) -> None:
 
 
 def test_one_event_that_always_fails_holds_up_no_other(make: Any) -> None:
-    bench = make(http_parallel=2, patience=60)
+    bench = make(http_parallel=2, target_patience=60)
     taken = 0
     bench.put(0)
     for number in range(1, 120):
@@ -220,7 +218,7 @@ def test_one_event_that_always_fails_holds_up_no_other(make: Any) -> None:
 
 
 def test_what_does_not_fit_pushes_out_the_oldest(make: Any) -> None:
-    bench = make(buffer=5 * len(body(0)), http_parallel=1)
+    bench = make(target_buffer=5 * len(body(0)), http_parallel=1)
     bench.put(0)
     bench.put(*range(1, 9))
     assert bench.target.dropped == 4

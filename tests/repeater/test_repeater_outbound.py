@@ -10,8 +10,7 @@ import pytest
 
 from ces.link.turn import Memo
 from ces.model.wire import CES1, CES2, Run
-from ces.repeater.target import TargetLimits
-from tests.repeater.test_repeater_http import Client
+from tests.support.http import Client
 from tests.support.links import record, run
 from tests.support.repeaters import Bench
 
@@ -47,7 +46,7 @@ def test_what_comes_while_a_target_is_dialled_waits_and_follows_in_order(
     bench.from_hub(run("A", "1", "2"), run("C", "3"))
     bench.from_hub(run("A", "4"))
     dial = bench.network.dials[0]
-    assert (dial.host, dial.port, dial.path) == ("cp1", 7101, "/connect/A/rep-1")
+    assert (dial.name, dial.port, dial.path) == ("cp1", 7101, "/connect/A/rep-1")
     assert bench.target(CP1)["state"] == "dialling"
     answer = dial.answer(dialect=dialect)
     assert answer.owner.records == [record("A", "1"), record("A", "2"), record("C", "3"), record("A", "4")]
@@ -87,7 +86,7 @@ def test_an_unused_link_is_closed_with_1000_and_the_next_record_dials_anew(make:
     bench.network.pass_time(60)
     assert bench.network.dials == []
     bench.from_hub(run("C", "2"))
-    dial = next(dial for dial in bench.network.dials if dial.host == "cp1")
+    dial = next(dial for dial in bench.network.dials if dial.name == "cp1")
     assert dial.path == "/connect/C/rep-1"
     assert dial.answer().owner.records == [record("C", "2")]
 
@@ -113,6 +112,7 @@ def test_a_dead_target_delays_no_other(make: Any) -> None:
     answer = alive.answer()
     assert answer.owner.records == [record("C", "1")]
     dead.refuse()
+    bench.network.pass_time(0.5)
     bench.from_hub(run("C", "2"))
     assert answer.owner.records == [record("C", "1"), record("C", "2")]
     assert bench.target(CP1)["state"] == "waiting"
@@ -120,7 +120,7 @@ def test_a_dead_target_delays_no_other(make: Any) -> None:
 
 
 def test_a_dead_target_is_dialled_with_a_growing_delay_and_gets_all_when_it_is_back(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=600))
+    bench = make(target_patience=600)
     bench.from_hub(run("A", "1"))
     times = []
     while bench.network.seconds() < 200:
@@ -141,7 +141,7 @@ def test_a_dead_target_is_dialled_with_a_growing_delay_and_gets_all_when_it_is_b
 
 
 def test_what_waits_longer_than_the_patience_is_dropped_counted_and_told(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=10))
+    bench = make(target_patience=10)
     bench.from_hub(run("A", "old", "old"))
     bench.dial.refuse()
     for _ in range(20):
@@ -160,11 +160,13 @@ def test_what_waits_longer_than_the_patience_is_dropped_counted_and_told(make: A
     bench.network.pass_time(60)
     assert bench.network.dials == [], "nothing waits, so nobody dials"
     assert bench.target(CP1)["state"] == "idle"
+    bench.from_hub(run("A", "new"))
+    assert bench.dial.answer().owner.records == [record("A", "new")]
 
 
 def test_what_does_not_fit_pushes_out_the_oldest(make: Any) -> None:
     size = len(record("A", "0"))
-    bench = make(targets=TargetLimits(buffer=3 * size))
+    bench = make(target_buffer=3 * size)
     bench.from_hub(*[Run(b"A", [record("A", str(number))]) for number in range(5)])
     bench.from_hub(run("A", "5"))
     assert bench.target(CP1)["buffer-utilization"] <= bench.target(CP1)["buffer-capacity"] == 3 * size
@@ -179,12 +181,13 @@ def test_a_link_that_is_stuck_is_not_closed_as_unused_and_its_records_go_to_the_
     bench = make()
     bench.from_hub(run("A", "1"))
     answer = bench.dial.answer()
-    answer.link.pauseProducing()
+    answer.dialled.pauseProducing()
     bench.from_hub(run("A", "2"), run("A", "3"))
     bench.network.pass_time(20)
     assert answer.peer.close_code is None
     assert bench.target(CP1)["buffer-utilization"] == len(record("A", "2")) * 2
     answer.cut()
+    answer.peer.end(1000, "the target forgets the session")
     bench.network.pass_time(2)
     assert bench.dial.answer().owner.records == [record("A", "2"), record("A", "3")]
 
@@ -217,8 +220,9 @@ def test_a_target_that_ends_links_at_once_is_dialled_once_a_second(make: Any) ->
 def test_a_target_that_is_this_repeater_itself_is_refused(make: Any) -> None:
     bench = make()
     bench.from_hub(run("A", "1"))
-    bench.dial.answer(node="rep-node")
+    answer = bench.dial.answer(node="rep-node")
     assert "it would talk to itself" in bench.target(CP1)["reason"]
+    answer.peer.end(1000, "the other one would have refused as well")
     assert bench.hub.owner.records == []
 
 
@@ -257,7 +261,7 @@ def test_to_stop_ends_links_dials_and_counts_what_waits() -> None:
 
 def test_events_for_an_http_target_that_is_gone_expire_though_nothing_else_comes() -> None:
     client = Client()
-    bench = Bench({"A": ("http://collector:80/event",)}, targets=TargetLimits(patience=5.0), client=client)
+    bench = Bench({"A": ("http://collector:80/event",)}, target_patience=5.0, client=client)
     bench.hub_up()
     bench.network.pass_time(3)
     bench.from_hub(run("A", "1", "2", "3", "4"))

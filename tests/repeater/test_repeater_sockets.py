@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -282,6 +283,12 @@ def test_an_event_that_an_http_target_refuses_is_counted_and_not_sent_again(site
     assert site.collector.tries == 1
     assert site.repeater is not None
     assert "it answered 400, which is final" in site.repeater.logged()
+
+
+def test_a_repeater_without_an_id_is_named_after_its_host(site: Site) -> None:
+    hub = f"localhost:{site.hub.port}"
+    site.repeater = Role(site.folder, "ces-repeater", free_port(), "--hub", hub).start()
+    assert site.state()["id"] == gethostname()
 
 
 def test_what_an_http_target_did_not_get_is_read_and_sent_again_when_it_is_back(site: Site) -> None:

@@ -14,9 +14,8 @@ from twisted.internet.defer import Deferred
 
 from ces.model.wire import Run
 from ces.repeater.api import SHOWN, counters
-from ces.repeater.target import TargetLimits
 from ces.repeater.undelivered import ENTRY_BYTES, WHY, Undelivered
-from tests.repeater.test_repeater_http import Client
+from tests.support.http import Client
 from tests.support.links import record, run
 from tests.support.repeaters import Api, Bench
 
@@ -213,7 +212,7 @@ def test_what_an_http_target_refuses_for_good_is_kept_and_taken_when_sent_again(
 
 
 def test_what_an_http_target_did_not_take_in_time_is_kept_in_order_with_the_last_failure(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=0.4, http_parallel=1))
+    bench = make(target_patience=0.4, http_parallel=1)
     bench.client.code = 503
     bench.from_hub(run("B", "1", "2", "3"))
     assert sent(bench) == ["1"], "which steps behind the others"
@@ -224,7 +223,7 @@ def test_what_an_http_target_did_not_take_in_time_is_kept_in_order_with_the_last
 
 
 def test_what_an_http_target_has_no_place_for_is_kept(make: Any) -> None:
-    bench = make(targets=TargetLimits(buffer=3 * len(run("B", "1").events[0]), http_parallel=1))
+    bench = make(target_buffer=3 * len(run("B", "1").events[0]), http_parallel=1)
     bench.client.code = None
     bench.from_hub(run("B", *"12345"))
     assert values(bench.undelivered) == ["2", "1"]
@@ -232,7 +231,7 @@ def test_what_an_http_target_has_no_place_for_is_kept(make: Any) -> None:
 
 
 def test_what_a_link_target_did_not_get_in_time_is_kept_and_sent_again_in_order(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=10))
+    bench = make(target_patience=10)
     bench.from_hub(run("A", "1", "2"))
     bench.from_hub(run("A", "3"))
     refuse(bench, 60)
@@ -247,7 +246,7 @@ def test_what_a_link_target_did_not_get_in_time_is_kept_and_sent_again_in_order(
 
 def test_what_a_link_target_has_no_place_for_is_kept_before_its_link_is_up_and_after(make: Any) -> None:
     one = record("A", "1")
-    bench = make(targets=TargetLimits(buffer=3 * len(one)))
+    bench = make(target_buffer=3 * len(one))
     bench.from_hub(*[run("A", value) for value in "12345"])
     dropped = bench.target(CP1)["dropped"]
     assert dropped == bench.undelivered.records > 0
@@ -262,7 +261,7 @@ def test_what_a_link_target_has_no_place_for_is_kept_before_its_link_is_up_and_a
 
 def test_what_does_not_fit_beside_what_waits_stays_and_keeps_its_order(make: Any) -> None:
     one = run("A", "1")
-    bench = make(targets=TargetLimits(buffer=2 * one.size, patience=10))
+    bench = make(target_buffer=2 * one.size, target_patience=10)
     for value in "12345":
         bench.undelivered.put(CP1, run("A", value), "why", 0)
     bench.undelivered.put(COLLECTOR, run("B", "6"), "why", 0)
@@ -276,7 +275,7 @@ def test_what_does_not_fit_beside_what_waits_stays_and_keeps_its_order(make: Any
 
 
 def test_a_large_one_that_does_not_fit_is_not_overtaken(make: Any) -> None:
-    bench = make(targets=TargetLimits(buffer=100))
+    bench = make(target_buffer=100)
     for value in ("x" * 40, "y" * 40, "3"):
         bench.undelivered.put(CP1, run("A", value), "why", 0)
     assert bench.repeater.pool.retry() == 1
@@ -297,7 +296,7 @@ def test_a_retry_forgets_the_delay_of_a_target_that_fails_again(make: Any) -> No
 
 
 def test_a_target_is_tried_at_once_however_long_its_delay_has_become(make: Any) -> None:
-    bench = make(targets=TargetLimits(patience=10))
+    bench = make(target_patience=10)
     bench.client.code = 503
     bench.from_hub(run("A", "1"), run("B", "2"))
     refuse(bench, 60)
@@ -323,7 +322,7 @@ def test_what_fails_again_is_undelivered_again(make: Any) -> None:
 
 @pytest.mark.parametrize("url", [CP1, COLLECTOR])
 def test_a_target_that_the_routes_no_longer_name_is_retried_and_then_forgotten(make: Any, url: str) -> None:
-    bench = make(targets=TargetLimits(patience=5))
+    bench = make(target_patience=5)
     bench.repeater.route({})
     bench.network.pass_time(2)
     assert bench.repeater.pool.status() == []
@@ -367,7 +366,7 @@ def test_what_is_left_when_the_repeater_stops_is_counted_and_told() -> None:
 
 
 def test_what_was_too_old_when_the_repeater_stops_is_counted_like_the_rest() -> None:
-    bench = Bench(ROUTES, targets=TargetLimits(patience=1.5))
+    bench = Bench(ROUTES, target_patience=1.5)
     bench.hub_up()
     bench.from_hub(run("A", "1"))
     bench.network.advance(1)

@@ -1,20 +1,21 @@
-"""Whole processes that die, stall or come back together: ``python -m tests.stress.crashes KIND [SIZE]``.
+"""Processes that die, stall or reconnect together: ``python -m tests.stress.crashes KIND [SIZE]``.
 
 ====================  ====================================================================================
-``hub [KILLS]``       kill -9 of a hub under traffic, again and again: clients are back within `BACK` seconds
-                      after it listens, what was not acknowledged is sent again, and who missed an event has
-                      been told of a possible gap for that very death
-``slow [SECONDS]``    SIGSTOP of one consumer among 50 others: what the others get, and when, stays the same,
-                      and the hub's memory within its bound
-``burst [EVENTS]``    so many events at once for a consumer that takes `PACE` a second: none is lost, whoever
-                      sends them is slowed down
-``herd [CLIENTS]``    all clients of a hub come back at once, after kill -9 and after SIGTERM
-``backoff [SECONDS]`` a hub that cannot be reached, in five ways: dials grow rarer, nothing hangs or spins
+``hub [KILLS]``       repeated kill -9 of a hub under traffic: clients reconnect within `BACK` seconds after
+                      it listens, unacknowledged events are sent again, and a client that missed an event has
+                      been told of a possible gap for the same kill
+``slow [SECONDS]``    SIGSTOP of one consumer beside 50 others: the others' rate and latency stay the same,
+                      and the hub's memory stays within its limit
+``burst [EVENTS]``    a burst of events for a consumer that handles `PACE` a second: none is lost, and the
+                      publisher is slowed down
+``herd [CLIENTS]``    all clients of a hub reconnect at once, after kill -9 and after SIGTERM
+``backoff [SECONDS]`` a hub that is unreachable, in five ways: the delay between dials grows, and nothing
+                      hangs or spins
 ====================  ====================================================================================
 
-Each prints what was seen, and ends with status 1 if that is not as it should be. `slow` compares a few
-milliseconds: it wants a machine that does nothing else. That who feeds the stopped one is held for up to a
-second (`ces.link.pressure`) shows in the longest time, and in no median of the seconds.
+Each prints its results, and ends with status 1 if they are wrong. `slow` compares a few milliseconds, so the
+machine should be otherwise idle. The hub pauses the stopped consumer's publisher for up to a second
+(`ces.link.pressure`). This affects the longest latency but not the medians.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
-from ces.link.owner import LinkLimits
-from ces.messenger import Messenger
-from ces.uplink.reconnect import Dialler
+from ces.config.link import LinkSettings
+from ces.messenger import Messenger, State
+from ces.uplink.dialler import Dialler
 from tests.support.certificates import endpoint, make_certificate, trusted
 from tests.support.fleet import Role, free_port, until
 from tests.support.numbered import ROOMS, Publisher, Subscriber
 from tests.support.process import memory, unexpected
 
 BACK = 5.0
-"""Seconds after a hub listens again within which its clients are back."""
+"""Timeout for clients to reconnect after a hub listens again, in seconds."""
 
 PAUSE = 0.02
 ROOM_NAMES = [f"ITB-{number}" for number in range(ROOMS)]
@@ -56,12 +57,12 @@ Seen = dict[str, Any]
 
 
 async def wait(seconds: float, reactor: Any) -> None:
-    """Let so much time pass."""
+    """Wait for `seconds`."""
     await task.deferLater(reactor, seconds)
 
 
 async def reach(condition: Callable[[], object], seconds: float, reactor: Any) -> float:
-    """Wait until it holds, so many seconds at the most; how long that took."""
+    """Wait until `condition` is true, at most for `seconds`. Returns the time that it took, in seconds."""
     begun = time.monotonic()
     while not condition() and time.monotonic() < begun + seconds:
         await wait(0.02, reactor)
@@ -72,7 +73,7 @@ async def reach(condition: Callable[[], object], seconds: float, reactor: Any) -
 
 
 class Witness(Subscriber):
-    """A subscriber that notes which numbers it missed at which death of the hub, and of which it was told."""
+    """A subscriber that records at which kill of the hub it was told of a gap."""
 
     def __init__(self, messenger: Messenger) -> None:
         super().__init__(messenger)
@@ -82,7 +83,7 @@ class Witness(Subscriber):
 
 
 async def hub(kills: int, seed: int, reactor: Any, folder: Path, width: int = 5) -> Seen:
-    """Kill a hub under traffic."""
+    """Kill a hub under traffic `kills` times. Returns the results."""
     role = Role(folder, "ces-hub", free_port()).start()
     messengers = [Messenger(f"127.0.0.1:{role.port}", ROOM_NAMES, reactor=reactor) for _ in range(width)]
     witnesses = [Witness(messenger) for messenger in messengers]
@@ -146,7 +147,7 @@ async def hub(kills: int, seed: int, reactor: Any, folder: Path, width: int = 5)
 
 
 def hub_is_right(seen: Seen) -> bool:
-    """Whether a run of `hub` shows what it should, whatever else the machine does."""
+    """Whether the results of `hub` are right, on a busy machine too."""
     return (
         seen["unacknowledged at a kill, sent again"] > 0
         and seen["never acknowledged"] == 0
@@ -158,26 +159,28 @@ def hub_is_right(seen: Seen) -> bool:
 
 
 def hub_is_fine(seen: Seen) -> bool:
-    """The same, and that the clients were back in time."""
+    """Whether the results of `hub` are right, and the clients reconnected in time."""
     return hub_is_right(seen) and seen["back within"] <= BACK
 
 
-# -- a consumer that stands still ----------------------------------------------------------------------------
+# -- a stalled consumer --------------------------------------------------------------------------------------
 
 LINK_BUFFER = 2 * 2**20
 SLACK = 2 * 2**20
 
 RATE = 40.0
-"""Events a second for everybody: at 2,000 deliveries a second nothing here is busy, and who waits, waits for
-the one that stands still."""
+"""Events a second for all consumers. At 2,000 deliveries a second nothing is busy, so any delay is caused by
+the stalled consumer.
+"""
 
 BULK = 32.0
 BULK_SIZE = 32 * 1024
-"""Events a second for the one that stands still alone, of so many bytes: its buffer is full in 2 seconds."""
+"""Events a second for the stalled consumer only, and their size in bytes. Its buffer is full in 2 seconds."""
 
 WINDOW = 1.0
-"""Seconds of which one 99th percentile is taken; the median of those is compared: what else the machine does
-shows in some of them."""
+"""Seconds in one window. A 99th percentile is taken per window, and the medians of these are compared,
+because other processes on the machine disturb only some windows.
+"""
 
 CONSUMER = """
 import sys
@@ -192,7 +195,7 @@ reactor.run()
 
 
 class Latencies:
-    """How long the events of one phase took, in seconds, by window of time."""
+    """The latencies of one phase's events, in seconds, by window."""
 
     def __init__(self) -> None:
         self.windows: dict[int, list[float]] = {}
@@ -205,7 +208,7 @@ class Latencies:
         self.windows.setdefault(int((now - self._since) / WINDOW), []).append(now - sent)
 
     def end(self) -> None:
-        """The phase is over."""
+        """End the phase."""
         self.seconds = time.monotonic() - self._since
 
     @property
@@ -215,12 +218,12 @@ class Latencies:
 
     @property
     def whole(self) -> float:
-        """The 99th percentile of all, in milliseconds."""
+        """The 99th percentile of all latencies, in milliseconds."""
         return 1000 * _percentile([one for window in self.windows.values() for one in window])
 
     @property
     def longest(self) -> float:
-        """In milliseconds."""
+        """The longest latency, in milliseconds."""
         return 1000 * max(max(window) for window in self.windows.values())
 
 
@@ -229,15 +232,19 @@ def _percentile(found: list[float]) -> float:
 
 
 def _windowed(*phases: Latencies) -> float:
-    """The median, over the windows of these phases, of the 99th percentile, in milliseconds."""
+    """The median of the windows' 99th percentiles in these phases, in milliseconds."""
     windows = [window for phase in phases for window in phase.windows.values()]
     return 1000 * median([_percentile(window) for window in windows])
 
 
 async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int = 50) -> Seen:
-    """Stop one consumer of many for so long, and until it has been cut; look for as long before and after."""
-    patience = f"--slow-timeout={seconds / 2:g}s"
-    role = Role(folder, "ces-hub", free_port(), f"--link-buffer={LINK_BUFFER}", patience).start()
+    """Stop one of many consumers for `seconds` and until the hub has closed its link.
+
+    Measures the others during, and for the same time before and after. Returns the results.
+    """
+    # What waits for a link counts as dropped once its connection is gone: two seconds after the close.
+    timeouts = (f"--slow-timeout={seconds / 2:g}s", "--handshake-timeout=2s")
+    role = Role(folder, "ces-hub", free_port(), f"--link-buffer={LINK_BUFFER}", *timeouts).start()
     address = f"127.0.0.1:{role.port}"
     phases: list[Latencies] = [Latencies()]
     consumers = [Messenger(address, ["A"], reactor=reactor) for _ in range(width)]
@@ -263,19 +270,20 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
     def linked() -> list[Any]:
         return list(role.info()["nexus"]["messenger-mapping"].get("BULK", []))
 
-    async def phase(until_closed: bool = False) -> tuple[int, int, bool]:
-        """One phase: the most memory that the hub had, what it has dropped, whether the one was cut."""
+    async def phase(until_closed: bool = False) -> tuple[int, bool]:
+        """Run one phase. Returns the hub's peak memory, and whether it closed the link."""
         phases.append(now := Latencies())
-        most, dropped, closed = 0, 0, False
+        most, closed = 0, False
         end = time.monotonic() + seconds
-        while time.monotonic() < end or (until_closed and not closed and time.monotonic() < end + 30):
+        while (now_s := time.monotonic()) < end or (
+            until_closed and not (closed and dropped) and now_s < end + 30
+        ):
             await wait(seconds / 60, reactor)
             most = max(most, memory(role))
-            nexus = (await deferToThread(role.info))["nexus"]
-            dropped, closed = nexus["dropped"], len(nexus["messengers"]) == width + 2
+            closed = len((await deferToThread(role.info))["nexus"]["messengers"]) == width + 2
         now.end()
-        phases.append(Latencies())  # what comes between phases
-        return most, dropped, closed
+        phases.append(Latencies())  # for events between phases
+        return most, closed
 
     talks = [task.LoopingCall.withCount(speak), task.LoopingCall.withCount(fill)]
     try:
@@ -286,17 +294,19 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
         await deferToThread(until, linked, "everybody is there", 30)
         for talk, rate in zip(talks, (RATE, BULK), strict=True):
             talk.start(1 / rate)
-        await wait(max(1.0, seconds / 10), reactor)  # memory that is used once has been
+        await wait(max(1.0, seconds / 10), reactor)  # lets the hub allocate what it needs only once
         used = _cpu(role), _own_cpu(), time.monotonic()
         await phase()
         memory_before = memory(role)
         stopped.send_signal(signal.SIGSTOP)
-        most, dropped, closed = await phase(until_closed=True)
+        most, closed = await phase(until_closed=True)
         stopped.send_signal(signal.SIGCONT)
         giving_up = reactor.callLater(30, stopped.kill)
         told = await deferToThread(stopped.stdout.readline)
         giving_up.cancel()
         await deferToThread(until, linked, "it is back", 30)
+        # What waited for it is lost once its connection has ended, for which it had to go on.
+        dropped = (await deferToThread(role.info))["nexus"]["dropped"]
         await phase()
         share = [
             round((now - then) / (time.monotonic() - used[2]), 2)
@@ -334,7 +344,7 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
 
 
 def slow_is_right(seen: Seen) -> bool:
-    """Whether a run of `slow` shows what it should, whatever else the machine does."""
+    """Whether the results of `slow` are right, on a busy machine too."""
     return (
         seen["memory grown"] <= seen["bound"]
         and seen["dropped for the stopped one"] > 0
@@ -346,7 +356,7 @@ def slow_is_right(seen: Seen) -> bool:
 
 
 def slow_is_fine(seen: Seen) -> bool:
-    """The same, and that the others did not notice."""
+    """Whether the results of `slow` are right, and the other consumers were not affected."""
     return slow_is_right(seen) and seen["rate ratio"] >= 0.9 and seen["p99 ratio"] <= 1.1
 
 
@@ -358,7 +368,7 @@ def _own_cpu() -> float:
 # -- a burst -------------------------------------------------------------------------------------------------
 
 PACE = 5000
-"""Events a second that the slow consumer takes."""
+"""Events a second that the slow consumer handles."""
 
 SLOW_CONSUMER = """
 import sys, time
@@ -380,7 +390,7 @@ reactor.run()
 
 
 async def burst(events: int, seed: int, reactor: Any, folder: Path) -> Seen:
-    """Send all events as fast as the hub takes them, many more than its buffers hold."""
+    """Send events as fast as the hub accepts them, more than fit into its buffers. Returns the results."""
     role = Role(folder, "ces-hub", free_port(), "--link-buffer=4MiB").start()
     address = f"127.0.0.1:{role.port}"
     consumer = subprocess.Popen(
@@ -426,7 +436,7 @@ async def burst(events: int, seed: int, reactor: Any, folder: Path) -> Seen:
 
 
 def burst_is_right(seen: Seen) -> bool:
-    """Whether it shows what must hold however busy the machine is: a consumer that stands still loses."""
+    """Whether the results of `burst` are right. On a busy machine the consumer may stall and lose events."""
     return (
         seen["arrived"] + seen["dropped"] == seen["events"]
         and seen["once and in order"]
@@ -436,7 +446,7 @@ def burst_is_right(seen: Seen) -> bool:
 
 
 def burst_is_fine(seen: Seen) -> bool:
-    """Whether a run of `burst` shows what it should."""
+    """Whether the results of `burst` are right, and no event was lost."""
     return burst_is_right(seen) and seen["dropped"] == 0
 
 
@@ -444,11 +454,11 @@ def burst_is_fine(seen: Seen) -> bool:
 
 
 HERD_BACK = 20.0
-"""Seconds that everybody may take."""
+"""Timeout for all clients to reconnect, in seconds."""
 
 
 async def herd(clients: int, seed: int, reactor: Any, folder: Path) -> Seen:
-    """Let all clients of a hub come back at once."""
+    """Make all clients of a hub reconnect at once. Returns the results."""
     role = Role(folder, "ces-hub", free_port()).start()
     messengers = [
         Messenger(f"127.0.0.1:{role.port}", [f"ITB-{n % 1000}"], reactor=reactor) for n in range(clients)
@@ -486,7 +496,7 @@ def _cpu(role: Role) -> float:
 
 
 def herd_is_fine(seen: Seen) -> bool:
-    """Whether a run of `herd` shows what it should."""
+    """Whether the results of `herd` are right."""
     return max(seen["back after kill -9"], seen["back after SIGTERM"]) < HERD_BACK and not seen["unexpected"]
 
 
@@ -494,31 +504,31 @@ def herd_is_fine(seen: Seen) -> bool:
 
 
 class Closer(Protocol):
-    """Accepts, and closes."""
+    """Accepts a connection and closes it."""
 
     def connectionMade(self) -> None:
         self.transport.loseConnection()
 
 
-class Caller(Messenger):
-    """A messenger that notes when it dials and why that failed."""
+class Caller:
+    """A messenger, when it dialled and why each dial failed."""
 
     def __init__(self, address: str, reactor: Any) -> None:
-        super().__init__(address, ["A"], reactor=reactor, limits=LinkLimits(handshake=1.0))
+        settings = LinkSettings(handshake_timeout=1.0)
+        self.messenger = Messenger(address, ["A"], reactor=reactor, settings=settings)
         self.dials: list[float] = []
         self.reasons: list[str] = []
+        self.messenger.on_state(self._changed)
 
-    def startedConnecting(self, connector: Any) -> None:
-        self.dials.append(time.monotonic())
-        super().startedConnecting(connector)
-
-    def _ended(self, connector: Any, reason: str) -> None:
-        self.reasons.append(reason)
-        super()._ended(connector, reason)
+    def _changed(self, state: State) -> None:
+        if state is State.CONNECTING:
+            self.dials.append(time.monotonic())
+        elif state is State.WAITING:
+            self.reasons.append(self.messenger.reason)
 
 
 async def backoff(seconds: float, seed: int, reactor: Any, folder: Path) -> Seen:
-    """Dial hubs that cannot be reached, for so long, and until each has been dialled three times."""
+    """Dial unreachable hubs for `seconds`, and until each has had three dials. Returns the results."""
     certificate, key = make_certificate(folder, days=-1)
     closer = reactor.listenTCP(0, Factory.forProtocol(Closer), interface="127.0.0.1")
     mute = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
@@ -534,14 +544,14 @@ async def backoff(seconds: float, seed: int, reactor: Any, folder: Path) -> Seen
     }
     begun = _own_cpu()
     try:
-        with trusted(certificate):  # but for its date
+        with trusted(certificate):  # so that only its date is wrong
             for caller in callers.values():
-                caller.connect()
+                caller.messenger.connect()
             await wait(seconds, reactor)
             await reach(lambda: all(len(caller.dials) >= 3 for caller in callers.values()), 30, reactor)
     finally:
         used, closing = _own_cpu() - begun, time.monotonic()
-        await gatherResults([caller.close() for caller in callers.values()])
+        await gatherResults([caller.messenger.close() for caller in callers.values()])
         took = time.monotonic() - closing
         for listening in (closer, mute, expired):
             await listening.stopListening()
@@ -557,7 +567,7 @@ async def backoff(seconds: float, seed: int, reactor: Any, folder: Path) -> Seen
 
 
 def backoff_is_right(seen: Seen) -> bool:
-    """Whether a run of `backoff` shows what it should, whatever else the machine does: dials grow rarer."""
+    """Whether the delays between dials grow as they should, on a busy machine too."""
     cases = [one for one in seen.values() if isinstance(one, dict)]
     return (
         all(one["dials"] >= 3 and one["reason"] for one in cases)
@@ -568,14 +578,17 @@ def backoff_is_right(seen: Seen) -> bool:
 
 
 def backoff_is_fine(seen: Seen) -> bool:
-    """The same, and that no dial came late and nothing hung in the end; a dial takes a second at the most."""
+    """Whether the results of `backoff` are right, no dial was late, and closing did not hang.
+
+    A dial takes a second at most.
+    """
     cases = [one for one in seen.values() if isinstance(one, dict)]
     on_time = all(gap <= 1.5 * delay + 1.5 for one in cases for gap, delay in _delays(one["gaps"]))
     return backoff_is_right(seen) and on_time and seen["closed within"] < 2
 
 
 def _delays(gaps: list[float]) -> list[tuple[float, float]]:
-    """Each gap, and what the delay before it was without chance."""
+    """Each gap between dials, with its nominal delay, which has no random part."""
     return [(gap, min(Dialler.factor**number, Dialler.maxDelay)) for number, gap in enumerate(gaps)]
 
 
@@ -589,7 +602,7 @@ KINDS: dict[str, tuple[Callable[..., Coroutine[Any, Any, Seen]], Callable[[Seen]
 
 
 def main(arguments: list[str]) -> int:
-    """Run one kind and say what was seen."""
+    """Run one kind and print the results. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.crashes")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("size", type=int, nargs="?", help="kills, seconds, events or clients")

@@ -1,11 +1,11 @@
-"""The fast way of reading frames against Autobahn's: the same bytes, cut anywhere, must come to the same.
+"""Compares our fast frame parser with Autobahn's: the same bytes, cut anywhere, must have the same outcome.
 
-A `Stream` is what a peer sends: frames, good and bad, cut into reads. `outcome` plays one to a link and says
-what came of it: every message in order, what the link wrote, how it stands at the end. `compare` plays it
-through the link's own `_consume` and through Autobahn's `consumeData`, on either end.
+A `Stream` is what a peer sends: frames, good and bad, cut into reads. `outcome` plays one to a connection and
+says what came of it: every message in order, what the connection wrote, how it stands at the end. `compare`
+plays it through the connection's own `consumeData` and through Autobahn's, on either end.
 
-`python -m tests.stress.differential N SEED` does so for N random streams; the test suite
-does it for a few thousand.
+`python -m tests.stress.differential N SEED` compares N random streams. The test suite compares a few
+thousand.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.testing import MemoryReactorClock
 from websockets.frames import apply_mask
 
-from ces.link.ends import DiallingLink, ServingLink
-from ces.link.owner import LinkLimits
-from ces.link.protocol import Link
-from ces.link.server import ServingFactory
+from ces.config.link import LinkSettings
+from ces.link.connection import Connection
+from ces.link.dialling import DiallingConnection
+from ces.link.serving import ServingConnection, ServingFactory
 from ces.model.wire import Run
-from tests.support.links import KEY, UPGRADE, Alone, Lines, Recorder, frame, make_dialler, make_side, upgraded
+from tests.support.links import KEY, UPGRADE, Alone, Lines, Recorder, frame, make_side, make_uplink, upgraded
 
 LIMIT = 70_000
-"""The largest message: more than two bytes of length can say, so that each form of it has good ones."""
+"""Limit of a message, in bytes. It is above 65,535, so that good frames have all three length encodings."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Bytes that a peer sends.
+    """The bytes that a peer sends.
 
-    serving: whether they are played to a serving link.
+    serving: whether they are played to a serving connection.
     reads: the bytes, as they arrive.
     """
 
@@ -45,7 +45,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a stream."""
+    """The outcome of a stream."""
 
     messages: list[bytes]
     written: list[tuple[int, bytes]]
@@ -54,53 +54,53 @@ class Outcome:
     dropped: bool
 
 
-class AutobahnServing(ServingLink):
-    """A serving link that reads Autobahn's way."""
+class AutobahnServing(ServingConnection):
+    """A serving connection that reads Autobahn's way."""
 
-    def _consume(self) -> None:
+    def consumeData(self) -> None:
         WebSocketProtocol.consumeData(self)
 
 
-class AutobahnDialling(DiallingLink):
-    """A dialling link that reads Autobahn's way."""
+class AutobahnDialling(DiallingConnection):
+    """A dialling connection that reads Autobahn's way."""
 
-    def _consume(self) -> None:
+    def consumeData(self) -> None:
         WebSocketProtocol.consumeData(self)
 
 
 def outcome(stream: Stream, fast: bool) -> Outcome:
-    """Play `stream` to an open ces.1 link of kind hub, on which every message is one of records."""
+    """Play `stream` to an open ces.1 connection of kind hub, on which every message is one of records."""
     messages: list[bytes] = []
 
-    def read(link: Link, payloads: list[bytes], faults: list[str]) -> list[Run]:
+    def read(dialect: str, path: str, payloads: list[bytes], faults: list[str]) -> list[Run]:
         messages.extend(payloads)
         return []
 
     clock = MemoryReactorClock()
-    limits = LinkLimits(message=LIMIT)
+    owner, side = Recorder(), make_side(clock, LinkSettings(message_limit=LIMIT))
     factory: Any
     if stream.serving:
-        factory = ServingFactory(make_side(Recorder(), clock, limits), "hub", clock, read=read)
-        factory.protocol = ServingLink if fast else AutobahnServing
+        factory = ServingFactory(owner, side, "hub", clock, read=read)
+        factory.protocol = ServingConnection if fast else AutobahnServing
     else:
-        factory = make_dialler(make_side(Recorder(), clock, limits), clock, "hub", read=read)
-        factory.protocol = DiallingLink if fast else AutobahnDialling
-    alone = Alone(Recorder(), clock, cast(Link, factory.buildProtocol(None)), Lines())
-    link, transport = alone.link, alone.transport
+        factory = make_uplink(owner, side, clock, "hub", read=read).factory
+        factory.protocol = DiallingConnection if fast else AutobahnDialling
+    alone = Alone(owner, clock, cast(Connection, factory.buildProtocol(None)), Lines())
+    connection, transport = alone.connection, alone.transport
     alone.receive(UPGRADE % b"" if stream.serving else upgraded(alone.written(), "ces.1"))
     alone.written()
     for data in stream.reads:
         if transport.disconnecting:
             break
-        link.dataReceived(data)
-    closed = (link.close_code, link.ended)
-    result = Outcome(messages, alone.frames(), link.state, closed, transport.disconnecting)
+        connection.dataReceived(data)
+    closed = (connection.code, connection.ended)
+    result = Outcome(messages, alone.frames(), connection.state, closed, transport.disconnecting)
     alone.lose()
     return result
 
 
 def compare(stream: Stream) -> None:
-    """Fail when the two ways do not come to the same."""
+    """Check that both parsers have the same outcome."""
     fast, slow = outcome(stream, True), outcome(stream, False)
     assert fast == slow, f"{stream}\nfast: {fast}\nslow: {slow}"
 
@@ -121,7 +121,7 @@ CLOSES = (
 
 
 def make_stream(rng: random.Random) -> Stream:
-    """A random stream: mostly good frames, and one violation or another in about half of them."""
+    """A random stream of mostly good frames. About half of the streams contain violations."""
     serving = rng.random() < 0.5
     bad = rng.choice((0.0, 0.0, 0.05, 0.3))
     parts = []
@@ -135,7 +135,7 @@ def make_stream(rng: random.Random) -> Stream:
 
 
 def cut(rng: random.Random, data: bytes) -> list[bytes]:
-    """The same bytes in reads of any size, but none of them empty."""
+    """Cut `data` into reads of random size, none of them empty."""
     if len(data) < 200 and rng.random() < 0.2:
         return [data[at : at + 1] for at in range(len(data))]
     marks = sorted({0, len(data), *(rng.randrange(len(data) + 1) for _ in range(rng.randrange(8)))})
@@ -196,7 +196,7 @@ def _wrong_masking(rng: random.Random, serving: bool) -> bytes:
 
 
 def _long_length(rng: random.Random, serving: bool) -> bytes:
-    """A length in more bytes than it needs."""
+    """A length that is encoded in more bytes than necessary."""
     payload = _payload(rng, rng.choice(SIZES))
     size, code = rng.choice(((2, 126), (8, 127)))
     head = bytes([0x82, serving << 7 | code]) + len(payload).to_bytes(size, "big")
@@ -229,7 +229,7 @@ def _stray_continuation(rng: random.Random, serving: bool) -> bytes:
 
 
 def _unfinished(rng: random.Random, serving: bool) -> bytes:
-    """The first fragment of a message of which no other may come."""
+    """The first fragment of a message. Further fragments may be missing."""
     return frame(rng.choice((1, 2)), b"abc", serving, fin=False)
 
 
@@ -262,7 +262,7 @@ VIOLATIONS = (
 
 
 def main(count: int, seed: int) -> None:
-    """Compare `count` random streams, each made from `seed` and its number, so that it can be made again."""
+    """Compare `count` random streams. Each depends only on `seed` and its number, so it can be reproduced."""
     for number in range(count):
         compare(make_stream(random.Random(f"{seed} {number}")))
         if number % 10_000 == 9_999:

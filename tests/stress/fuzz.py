@@ -1,19 +1,19 @@
 """Hostile input against a live hub and a live repeater: ``python -m tests.stress.fuzz INPUTS SEED [FIRST]``.
 
-As many inputs as asked for (`tests.stress.hostile`), each connection's made from the seed and its number, are
-played to real processes, `AT_ONCE` connections at a time. Meanwhile the hub is made to dial a hostile one
-again and again (`tests.stress.hostile_hub`), and the repeater has hostile targets. Bystanders exchange
-numbered events throughout, through the hub and through the repeater. An input counts
-once the other side has read it: when it has answered a ping behind it, given the answer, or ended the
-connection; where that leaves open how much was read, all of a connection's count as one. What must hold:
+Plays INPUTS inputs (`tests.stress.hostile`) to real processes, over `AT_ONCE` connections at a time. The
+inputs of a connection depend only on the seed and its number. Meanwhile the hub repeatedly dials a hostile
+hub (`tests.stress.hostile_hub`), and the repeater has hostile targets. Bystanders exchange numbered events
+throughout, through the hub and through the repeater. An input counts once the other side has read it: it has
+answered a ping after it, answered the request, or closed the connection. If it is unknown how much was read,
+all inputs of a connection count as one. The run checks:
 
-- a connection ends when its input is to end it, and only then;
-- the bystanders' links stay and no event of theirs is lost, twice or out of order;
-- each line in the logs is one of ours: no traceback, nothing that a client has broken into lines of its own;
-- the logs and the memory stay within bounds;
-- nothing of the hostile links is left: neither link, session nor descriptor.
+- a connection ends if and only if its input must end it;
+- the bystanders' links stay open, and none of their events is lost, duplicated or out of order;
+- each log line is one of ours: no traceback, and no line breaks from a client's text;
+- the logs and the memory stay within limits;
+- no link, session or descriptor of the hostile peers is left.
 
-A connection that ended wrongly is named by its number: FIRST plays from there.
+The number of a connection that ended wrongly is printed. FIRST starts from that number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from ces.link.owner import LinkLimits
+from ces.config.link import LinkSettings
 from ces.messenger import Messenger
 from tests.stress.differential import LIMIT
 from tests.stress.hostile import ANSWERS, AWAY, CLOSE, EITHER, ENDS, FIN, LAST, STAYS, Plan, make_link
@@ -49,13 +49,13 @@ from tests.support.process import descriptors, memory, unexpected
 
 AT_ONCE = 16
 WRONG = 10
-"""After so much that is wrong no more is tried."""
+"""Number of faults after which the run stops."""
 
 HTTP = 0.12
-"""So many of the connections speak HTTP; the others are links."""
+"""Share of connections that speak HTTP. The others are links."""
 
 PATIENCE = 30.0
-"""Seconds that a connection may take, whatever it does."""
+"""Timeout of a connection, in seconds."""
 
 LURED = "lured"
 
@@ -67,13 +67,13 @@ OPTIONS = (
     "--buffer-limit=32MiB",
 )
 MEMORY = 64 * 2**20
-"""Bytes that a process may grow by: what may wait for all links together, and as much again."""
+"""Limit of a process's growth, in bytes: twice the hub's buffer limit."""
 
 LOG_BYTES, LOG_BYTES_PER_SECOND = 50_000, 2000
 
 
 class Attack(Protocol):
-    """Plays a plan. `over` fires with what was wrong, "" when nothing was."""
+    """Plays a plan. `over` fires with the fault, or with "" when there was none."""
 
     def __init__(self, plan: Plan, clock: Any) -> None:
         self.plan = plan
@@ -138,7 +138,7 @@ class Attack(Protocol):
         self._frames()
 
     def _frames(self) -> None:
-        """Look into what the server said, as far as it matters here."""
+        """Handle the server's close frames, pongs and hello."""
         data = self._read
         at = 0
         while len(data) - at >= 2:
@@ -205,14 +205,14 @@ class Attack(Protocol):
 
 
 async def play(plan: Plan, port: int, reactor: Any) -> tuple[Attack, str]:
-    """Play a plan to the process at a port; what was wrong, "" when nothing was."""
+    """Play a plan to the process at a port. Returns the connection and its fault, "" for none."""
     attack = Attack(plan, reactor)
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), attack)
     return attack, await attack.over
 
 
 class Fuzz:
-    """The processes, the bystanders, and what came of the connections so far."""
+    """The processes, the bystanders, and the results of the connections so far."""
 
     def __init__(self, folder: Path, reactor: Any, seed: object) -> None:
         self.reactor, self.seed = reactor, seed
@@ -233,7 +233,7 @@ class Fuzz:
         self.roles = {"hub": self.hub, "repeater": self.repeater}
         self._messengers: list[Messenger] = []
         self.states: list[str] = []
-        self._outside = Outside(self.repeater.port, LinkLimits(), reactor)
+        self._outside = Outside(self.repeater.port, LinkSettings(), reactor)
         speaker = self._messenger()
         self.publishers = [
             Publisher("inside", lambda room, event: speaker.send(event, room), 1),
@@ -254,7 +254,7 @@ class Fuzz:
         return messenger
 
     async def settle(self) -> None:
-        """Wait for the bystanders, and note how everything is without hostile clients."""
+        """Wait for the bystanders, and measure the processes without hostile clients."""
         await gatherResults([messenger.when_connected() for messenger in self._messengers])
         await self._until(lambda: self._links() == [2, 1, 0, 0, 1], "the bystanders are there")
         for messenger in self._messengers:
@@ -267,7 +267,7 @@ class Fuzz:
         self._began = time.monotonic()
 
     async def play(self, count: int, first: int = 0, report: int = 50_000) -> None:
-        """So many inputs, from the connection of number `first` on."""
+        """Play `count` inputs, starting with connection number `first`."""
         self.connections = first
         goal, self._report, self._next_report = self.inputs + count, report, report
         attackers = [self._lure(goal), *(self._attack(goal) for _ in range(AT_ONCE))]
@@ -285,7 +285,7 @@ class Fuzz:
                 self._peek()
 
     async def attack(self, plan: Plan, number: str) -> None:
-        """One connection, from its begin to its end."""
+        """Run one connection until it ends."""
         attack, wrong = await play(plan, self.roles[plan.role].port, self.reactor)
         if attack.session:
             self._known.append((attack.session, plan.node))
@@ -295,7 +295,7 @@ class Fuzz:
             self.wrong.append(f"connection {number} to the {plan.role}, which {plan.fate}: {wrong}")
 
     async def _lure(self, goal: int) -> None:
-        """Have the hub dial a hostile one, again and again."""
+        """Make the hub dial the hostile hub repeatedly."""
         path, number = f"/interconnect/{self._trap.address}", 0
         while self.inputs < goal and len(self.wrong) < WRONG:
             lure = make_lure(random.Random(f"{self.seed} lure {number}"))
@@ -324,7 +324,7 @@ class Fuzz:
         )
 
     async def check(self) -> list[str]:
-        """Everything that must hold once the hostile clients have gone; what does not, in sentences."""
+        """Check the processes after the hostile clients have gone. Returns the faults, as sentences."""
         found = [*self.wrong, *self.states]
         for talk in self._talk:
             talk.stop()
@@ -361,7 +361,7 @@ class Fuzz:
         return [*links, len(self.repeater.info()["repeater"]["inbound"])]
 
     def _open_files(self) -> int:
-        """How many more than before the hostile clients; the connection that asks is gone by then."""
+        """The largest increase of a process's open descriptors since `settle`."""
         return max(descriptors(role) - self.before[name][1] for name, role in self.roles.items())
 
     async def _until(self, condition: Callable[[], object], what: str) -> None:
@@ -372,7 +372,7 @@ class Fuzz:
             await task.deferLater(self.reactor, 0.1)
 
     def summary(self) -> str:
-        """What was done and seen, on one line."""
+        """The results, on one line."""
         took = time.monotonic() - self._began
         grown = ", ".join(
             f"{name} {(self._peak[name] - self.before[name][0]) / 2**20:.1f} MiB" for name in self.roles
@@ -400,7 +400,7 @@ class Fuzz:
 
 
 async def fuzz(count: int, seed: object, reactor: Any, folder: Path, first: int = 0) -> tuple[str, list[str]]:
-    """Play so many inputs; what was done, and what was wrong."""
+    """Play `count` inputs. Returns the summary and the faults."""
     site = Fuzz(folder, reactor, seed)
     await site.settle()
     try:
@@ -412,7 +412,7 @@ async def fuzz(count: int, seed: object, reactor: Any, folder: Path, first: int 
 
 
 def main(arguments: list[str]) -> int:
-    """Run and say what was seen."""
+    """Run and print the results. Returns the exit status."""
     count, seed, *first = arguments
     found: list[str] = []
 

@@ -1,14 +1,13 @@
-"""Hostile input, made from a seed: what one connection sends, and how it must end.
+"""Generates hostile input from a seed: what one connection sends, and how it must end. Pure, no sockets.
 
 A `Plan` is everything that one connection does: an opening, inputs, and its own end. An *input* is one frame,
-one message with its fragments, or one HTTP request. `make_link` draws one for a WebSocket
-link, `tests.stress.hostile_http` for other requests; pure, no sockets. Its fate says
-what a server must make of it::
+one message with its fragments, or one HTTP request. `make_link` makes a plan for a WebSocket link, and
+`tests.stress.hostile_http` makes one for other requests. The plan's fate says what the server must do::
 
-    STAYS    nothing in it ends the link: a ping behind the last input is answered
-    ENDS     the last input ends it, and none before: a ping in front of it is answered
-    EITHER   whether it ends is open; it is over when the server has read all of it
-    ANSWERS  HTTP: as many answers as requests, none of them a failure of the server
+    STAYS    no input ends the link: a ping after the last input is answered
+    ENDS     only the last input ends the link: a ping before it is answered
+    EITHER   the link may end or not; the plan is over when the server has read all of it
+    ANSWERS  HTTP: as many answers as requests, none of them a server error
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from tests.support.links import UPGRADE, frame
 STAYS, ENDS, EITHER, ANSWERS = "stays", "ends", "either", "answers"
 CLOSE, AWAY, FIN, RESET = "close", "away", "fin", "reset"
 LAST = b"the last"
-"""What the ping behind the last input bears."""
+"""The payload of the ping at the end."""
 
 Known = Sequence[tuple[str, str]]
-"""Sessions that others have had: (id, node)."""
+"""Sessions of earlier connections: (id, node)."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class Plan:
     """What one connection does.
 
     role: ``hub`` or ``repeater``.
-    opening: a WebSocket upgrade; none for HTTP.
-    inputs: how many of them are in `data`.
-    last: where in `data` the last one begins.
-    pieces: `data` is written in so many.
-    deaf: nothing is read until all has been written.
-    rude: a close is not answered.
-    eager: the answer to the opening is not waited for.
-    ending: how the client ends what the server left open.
+    opening: a WebSocket upgrade; empty for HTTP.
+    inputs: number of inputs in `data`.
+    last: index in `data` at which the last input begins.
+    pieces: number of writes for `data`.
+    deaf: whether the client reads nothing until it has written everything.
+    rude: whether the client leaves a close frame unanswered.
+    eager: whether the client sends without waiting for the answer to the opening.
+    ending: how the client ends a connection that the server leaves open.
     """
 
     role: str
@@ -64,7 +63,7 @@ PLACES = ("R/x", "/x", "%C3%9C/x", "ITB-1108/ITB-1108-D1", "R" * 255 + "/" + "x"
 
 
 def make_link(rng: random.Random, known: Known = ()) -> Plan:
-    """What one link does."""
+    """Make the plan of one link."""
     role = "repeater" if rng.random() < 0.3 else "hub"
     kind = "outside" if role == "repeater" else rng.choice(("messenger", "messenger", "repeater", "hub"))
     path = f"/connect/{rng.choice(PLACES)}" if role == "repeater" else f"/connect/{kind}"
@@ -84,7 +83,7 @@ def make_link(rng: random.Random, known: Known = ()) -> Plan:
     if fate == ENDS and rng.random() < 0.15 and dialect == "ces.2":
         inputs = [rng.choice(BAD_FIRST)(rng)]
     else:
-        if fate != EITHER or rng.random() < 0.5:  # without a good one a hundred bad records end the link
+        if fate != EITHER or rng.random() < 0.5:  # else a hundred bad records without a good one end the link
             inputs.append(good(rng, dialect))
         choices = harmless(kind, dialect)
         inputs += [rng.choice(choices)(rng) for _ in range(rng.choice((0, 5, 15, 30, 60)))]
@@ -112,7 +111,7 @@ def make_link(rng: random.Random, known: Known = ()) -> Plan:
 
 
 def _claim(rng: random.Random, known: Known) -> dict[str, object]:
-    """Somebody's session, or one that nobody has."""
+    """A claim to another connection's session, or to one that does not exist."""
     id, node = rng.choice(known) if known else ("f" * 24, "nobody")
     counts = (0, 0, 1, 3, 256, 2**31, 2**63 - 1)
     claim: dict[str, object] = {"session": id, "received": rng.choice(counts)}
@@ -126,7 +125,7 @@ def _text(message: object) -> bytes:
 
 
 def good(rng: random.Random, dialect: str = "ces.1") -> bytes:
-    """A good record. To a repeater's links from outside too."""
+    """A good record, for the links of hubs and repeaters."""
     return frame(2, b'%b\n{"key":"power","value":"on"}\n' % rng.choice(ROOMS).encode())
 
 
@@ -143,7 +142,7 @@ def _noise(rng: random.Random) -> bytes:
 
 
 def _nearly(rng: random.Random) -> bytes:
-    """A batch of good records, some bytes of which are others."""
+    """A batch of good records with some bytes replaced."""
     batch = bytearray(
         b"".join(b'%b\n{"n":%d}\n' % (rng.choice(ROOMS).encode(), n) for n in range(rng.randrange(1, 9)))
     )
@@ -173,12 +172,12 @@ def _usual(rng: random.Random) -> bytes:
 
 
 def _many(rng: random.Random) -> bytes:
-    """Very many records in one message."""
+    """A message with very many records."""
     return _binary(rng.choice((b"\n", b"R\n{}\n", b"R\n[]\n", b"{}\n", b"\n\n{")) * rng.choice((300, 5000)))
 
 
 def _rooms(rng: random.Random) -> bytes:
-    """A subscription change that is good."""
+    """A good subscription change."""
     rooms = rng.sample((*ROOMS, "", "*", "Ü", "x" * 255), rng.randrange(4))
     return _text({"rooms": rooms, "create": rng.random() < 0.7, "x": None})
 
@@ -195,8 +194,8 @@ KEYS = (b"ack", b"gap", b"error", b"rooms", b"create", b"hello", b"", b"x", b"ac
 
 
 def _wrong(rng: random.Random) -> bytes:
-    """A control message with values of wrong types, in every combination. A hello among them is a second one,
-    so none is good.
+    """A control message with values of wrong types, in any combination. It is never a good hello, because the
+    link has already had one.
     """
     count = rng.choice((1, 1, 1, 2, 3))
     pairs = [(rng.choice(KEYS), rng.choice(VALUES)) for _ in range(count)]
@@ -238,7 +237,7 @@ _ODD_RECORDS = _fixed(
 
 
 def harmless(kind: str, dialect: str) -> tuple[Callable[[random.Random], bytes], ...]:
-    """What is refused, if it is, without an end to the link."""
+    """Makers of input that does not end the link, even if it is refused."""
     records = (_noise, _nearly, _nearly, _deep, _fragments, _usual, _many, good, _ODD_RECORDS, _ODD_RECORDS)
     texts = (_wrong, _wrong, _wrong, _wrong, _gap, _error, _ODD_TEXTS, _ODD_TEXTS, _rooms)
     return records + texts if kind == "messenger" or dialect == "ces.2" else records + texts[:1] + texts[-3:]
@@ -266,10 +265,10 @@ DEADLY = (
         bytes([0x82, 0xFF]) + rng.choice((LIMIT + 1, 2**31, 2**63 - 1, 2**63)).to_bytes(8, "big") + bytes(9)
     ),
     lambda rng: b"\x82\xfe\x00\x05" + bytes(4) + b"R\n{}\n",
-    # Only what does not begin like a frame that could grow.
+    # None of these begins like a frame that could still be completed.
     lambda rng: rng.choice((b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 20, b"\x16\x03\x01" + bytes(20))),
 )
-"""What RFC 6455 has a link closed for; and a close."""
+"""Input for which RFC 6455 requires the link to be closed, and close frames."""
 
 DEADLY_CES2 = (
     lambda rng: _text({"hello": {"node": "second", "session": None, "received": 0}}),
@@ -294,4 +293,4 @@ BAD_FIRST = (
         b'{"hello":{"node":"x","window":1e999}}',
     ),
 )  # fmt: skip
-"""What a link of ces.2 cannot begin with."""
+"""Input that must not be the first on a ces.2 link."""

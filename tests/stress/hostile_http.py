@@ -1,6 +1,6 @@
-"""Hostile requests, made from a seed: HTTP as it should not be, and HTTP that asks for odd things.
+"""Generates hostile requests from a seed: malformed HTTP, and valid HTTP with odd content.
 
-The same as `tests.stress.hostile` for what is no link: `make_requests` draws one connection's `Plan`.
+The counterpart of `tests.stress.hostile` for requests: `make_requests` makes the `Plan` of one connection.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tests.support.links import UPGRADE
 
 
 def make_requests(rng: random.Random) -> Plan:
-    """One connection's: requests that are each answered, or some of those and one that is none."""
+    """Make the plan of one connection: valid requests only, or some of these and a malformed one."""
     role = rng.choice(("hub", "repeater"))
     requests = [rng.choice(REQUESTS)(rng) for _ in range(rng.choice((0, 1, 5, 20)))]
     if rng.random() < 0.5:
-        # It says that no other follows, so that the end of the connection ends the answers.
+        # It asks the server to close the connection, so that the answers end.
         requests.append(_request("GET /health", "Connection: close"))
         return Plan(role, ANSWERS, b"", b"".join(requests), len(requests), pieces=rng.choice((1, 1, 7)))
     requests = requests[:5]
@@ -65,7 +65,7 @@ PATHS = (
     *("/undelivered?target=http://x&target=y", "/interconnect/"),
 )
 METHODS = ("GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get", "X" * 300)
-"""Without HEAD, whose answers do not say where they end, and CONNECT."""
+"""Without CONNECT, and without HEAD, whose answers have no body despite their Content-Length."""
 
 
 def _api(rng: random.Random) -> bytes:
@@ -116,7 +116,7 @@ def _posted(rng: random.Random) -> bytes:
 
 
 REQUESTS = (_path, _path, _api, _posted, _posted)
-"""Requests that keep to HTTP, whatever they ask for: each has its answer."""
+"""Makers of valid HTTP requests. The server must answer each."""
 
 
 def _raw(*requests: bytes) -> Callable[[random.Random], bytes]:
@@ -175,7 +175,7 @@ def _chunks(rng: random.Random) -> bytes:
 
 
 def _upgrades(rng: random.Random) -> bytes:
-    """An opening handshake in which something is wrong."""
+    """An opening handshake with a fault."""
     path = rng.choice(
         (b"/connect/messenger", b"/connect/hub", b"/connect/R/x", b"/connect/*/x", b"/connect/toaster")
     )
@@ -234,4 +234,4 @@ BAD_REQUESTS = (
         b"GET / HTTP/1.1\r\nAuthorization: Basic \xff\r\nCookie: " + b"a=b;" * 3000 + b"\r\n\r\n",
     ),
 )  # fmt: skip
-"""Requests that break HTTP, or end it."""
+"""Makers of requests that violate HTTP or end the connection."""

@@ -1,7 +1,7 @@
-"""A hostile hub or target: whoever dials it gets an answer to the handshake, and then what it should not.
+"""A hostile hub or target: it answers the handshake of a client that dials it, and then sends hostile input.
 
-`HostileHub` listens on a free port of this host. The next connection is served as the `Lure` that was laid
-says; where none was laid it is dropped. A `HostileTarget` lays one for each.
+`HostileHub` listens on a free port of this host. A `Lure` says how to serve the next connection; without one
+the connection is dropped. A `HostileTarget` makes a lure for each connection.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 @dataclass(frozen=True)
 class Lure:
-    """What one connection gets.
+    """What the server sends on one connection.
 
-    answer: to the handshake; the key's digest takes the place of ``DIGEST``.
-    data: what follows it.
+    answer: the answer to the handshake. ``DIGEST`` is replaced by the key's digest.
+    data: the bytes after the answer.
     """
 
     answer: bytes
@@ -40,7 +40,7 @@ class Lure:
 
 
 def make_lure(rng: random.Random) -> Lure:
-    """One connection's."""
+    """Make the lure of one connection."""
     if rng.random() < 0.2:
         return Lure(rng.choice(BAD_ANSWERS), b"")
     dialect = rng.choice(("ces.1", "ces.2"))
@@ -56,7 +56,7 @@ def make_lure(rng: random.Random) -> Lure:
 
 
 def unmasked(data: bytes) -> bytes:
-    """Frames of a client as a server's: the same without masks."""
+    """Remove the masks from a client's frames, which makes them a server's frames."""
     made = []
     while data:
         length, at = data[1] & 127, 2
@@ -103,7 +103,7 @@ BAD_HELLOS = tuple(
 
 
 class Bait(Protocol):
-    """One connection of who was lured."""
+    """One connection of a client that has dialled."""
 
     def __init__(self, lure: Lure, over: Callable[[], object]) -> None:
         self._lure, self._over = lure, over
@@ -118,7 +118,7 @@ class Bait(Protocol):
             digest = b64encode(sha1(key + GUID).digest())
             self._head = b""
             self.transport.write(self._lure.answer.replace(b"DIGEST", digest) + self._lure.data)
-            # Read to the last byte, whatever becomes of it: only then does it count.
+            # The client must read to the last byte, or the input does not count.
             self.transport.loseWriteConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -126,7 +126,7 @@ class Bait(Protocol):
 
 
 class HostileHub(Factory):
-    """Listens."""
+    """Listens, and serves connections by the lure that was laid."""
 
     noisy = False
 
@@ -138,7 +138,7 @@ class HostileHub(Factory):
         self._baits: set[Bait] = set()
 
     def lay(self, lure: Lure) -> Deferred[None]:
-        """Serve the next connection so; fires when it has ended."""
+        """Serve the next connection with `lure`. Fires when the connection has ended."""
         self._lure, self._over = lure, Deferred()
         return self._over
 
@@ -152,16 +152,16 @@ class HostileHub(Factory):
             over.callback(None)
 
     def stop(self) -> Any:
-        """Listen no more."""
+        """Stop listening."""
         return self._listening.stopListening()
 
 
 class HostileTarget(HostileHub):
-    """Serves every connection.
+    """Serves every connection with a lure of its own.
 
-    :param seed: what the lures are made from.
+    :param seed: the seed of the lures.
 
-    served: how many there were.
+    served: number of connections.
     """
 
     def __init__(self, seed: object, reactor: Any) -> None:

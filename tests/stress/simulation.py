@@ -1,14 +1,14 @@
-"""Two ends of a session over a link that is cut again and again: a deterministic simulation.
+"""A deterministic simulation of the two ends of a session whose connection is cut repeatedly.
 
-Pure: no sockets, no clock. Each end is a `Session` with its outbox and the few lines that a link does with
-them (`ces.link.protocol`). Between them run two ordered channels; a cut loses what is in them, and both ends
-link again, unless the serving end has forgotten the session. Every record is numbered, so that a run can
-say::
+Pure: no sockets, no clock. Each end is a `SendQueue`, the receiving half of a `Session`, and the few
+operations that a link does on them (`ces.link.link`). Two ordered channels connect the ends. A cut loses what
+is in the channels. The ends then resume the session, or begin a new one if the serving end has forgotten it.
+Every record is numbered, so that a run can check::
 
-    within a session   what arrived is what was put, once and in order, less what a gap announced
-    after forgetting   nothing is missing without a word; only what was unacknowledged may come twice
+    within a session   every record arrives once and in order, except those announced by a gap
+    after forgetting   no loss is silent; only unacknowledged records may arrive twice
 
-``python -m tests.stress.simulation RUNS SEED`` runs many and stops at the first that is wrong.
+``python -m tests.stress.simulation RUNS SEED`` runs many simulations and stops at the first fault.
 """
 
 from __future__ import annotations
@@ -19,49 +19,57 @@ from collections import deque
 from collections.abc import Callable
 
 from ces.model.wire import Run
-from ces.session.outbox import Outbox
+from ces.session.queue import Batch, SendQueue
 from ces.session.session import Session
 
 LIMIT = 5000
 MESSAGE = 4
-"""A batch goes out in messages of so many records."""
+"""Number of records in a message."""
 STEPS = 120
 Message = tuple[str, object]
 
 
 class Wrong(AssertionError):
-    """What a simulation found wrong."""
+    """The simulation has found a fault."""
 
 
 class End:
-    """One end: what the application put, what arrived, what was announced as lost.
+    """One end: what the application has put, what has arrived, and what was announced as lost.
 
-    :param make: the session, which may be a faulty one.
+    :param queue: makes the send queue, which may be a faulty one.
     """
 
-    def __init__(self, name: str, make: Callable[[Outbox], Session], outbox: Callable[[int], Outbox]) -> None:
+    def __init__(self, name: str, queue: Callable[[int], SendQueue]) -> None:
         self.name = name
-        self.outbox = outbox(LIMIT)
-        self.session = make(self.outbox)
-        self.sessions = make
+        self.queue = queue(LIMIT)
+        self.session = Session()
         self.put_numbers: list[int] = []
         self.arrived: list[int] = []
         self.announced = 0
         self.maybe_gap = 0
-        self.crashed: list[int] = []
         self.onward: deque[int] = deque()
 
     def put(self, runs: list[list[int]]) -> None:
         for numbers in runs:
             room = b"R%d" % (numbers[0] % 3)
-            self.outbox.pending.append(Run(room, [b'%b\n{"n":%d}\n' % (room, n) for n in numbers]))
+            self.queue.pending.append(Run(room, [b'%b\n{"n":%d}\n' % (room, n) for n in numbers]))
             self.put_numbers += numbers
-        self.outbox.settle()
+        self.queue.settle()
+
+    def begin(self, id: str) -> None:
+        """A new session."""
+        self.queue.restart(True)
+        self.session = Session(id)
+
+    def resume(self, received: int) -> None:
+        """The session goes on; the other end has received so many records in it."""
+        self.queue.resume(received)
+        self.session.report()  # the hello said it
 
     def flush(self, send: Callable[[Message], None]) -> None:
-        """As a link writes."""
-        while self.session.waits:
-            gap, runs = self.session.take(1500)
+        """Write as a link does."""
+        while self.queue.waits:
+            gap, runs = self.queue.take(1500)
             if gap:
                 send(("gap", gap))
             if not runs:
@@ -69,17 +77,17 @@ class End:
             records = [record for run in runs for record in run.records]
             for start in range(0, len(records), MESSAGE):
                 send(("records", records[start : start + MESSAGE]))
-        self.outbox.settle()
+        self.queue.settle()
 
     def take(self, message: Message, send: Callable[[Message], None]) -> None:
-        """As a link reads."""
+        """Read as a link does."""
         kind, value = message
         if kind == "gap":
             assert isinstance(value, int)
             self.announced += value
         elif kind == "ack":
             assert isinstance(value, int)
-            self.session.acknowledge(value)
+            self.queue.acknowledge(value)
         else:
             assert isinstance(value, list)
             self.onward += [int(record.split(b":")[1].rstrip(b"}\n")) for record in value]
@@ -88,7 +96,7 @@ class End:
                 self.acknowledge(send)
 
     def responsible(self) -> None:
-        """What was read sits in the onward queue."""
+        """Take responsibility for what was read: it is in the onward queue."""
         self.arrived += self.onward
         self.onward.clear()
 
@@ -100,30 +108,33 @@ class End:
 class Simulation:
     """One run.
 
-    :param faulty: makes an end's session, outbox and behaviour; by default as they are.
+    :param queue, end: make the parts of each end. Tests pass faulty ones.
+    :param forgets: whether the serving end may forget the session.
     """
 
     def __init__(
         self,
         seed: int,
-        session: Callable[[Outbox], Session] = Session,
-        outbox: Callable[[int], Outbox] = Outbox,
-        end: Callable[[str, Callable[[Outbox], Session], Callable[[int], Outbox]], End] = End,
+        queue: Callable[[int], SendQueue] = SendQueue,
+        end: Callable[[str, Callable[[int], SendQueue]], End] = End,
         forgets: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         self.seed = seed
         self.forgets = forgets and self.random.random() < 0.5
-        self.ends = [end("dialling", session, outbox), end("serving", session, outbox)]
+        self.ends = [end("dialling", queue), end("serving", queue)]
         self.wires: list[deque[Message]] = [deque(), deque()]  # towards each end
         self.linked = False
         self.number = 0
         self.ids = 0
         self.duplicates_allowed: list[set[int]] = [set(), set()]  # towards each end
-        self.unsure: list[set[int]] = [set(), set()]  # what went down with a forgotten session
+        self.unsure: list[set[int]] = [set(), set()]  # lost with a forgotten session
 
     def run(self) -> None:
-        """:raises Wrong: when a promise was broken."""
+        """Run the simulation.
+
+        :raises Wrong: when it finds a fault.
+        """
         try:
             self.link()
             for _ in range(STEPS):
@@ -146,13 +157,16 @@ class Simulation:
             self.deliver(side, self.random.randrange(1, 4))
         elif what < 0.9:
             self.ends[side].acknowledge(self.send(side))
+        elif what < 0.92:
+            self.ends[side].queue.evict(LIMIT)  # too much waits for all links together
         elif self.linked:
             self.cut()
         else:
             self.link()
         for end in self.ends:
-            if end.outbox.bytes + end.session.kept > LIMIT + 300:
-                raise Wrong(f"seed {self.seed}: {end.name} holds {end.outbox.bytes + end.session.kept} bytes")
+            held = end.queue.settled_bytes + end.queue.in_flight_bytes
+            if held > LIMIT + 300:
+                raise Wrong(f"seed {self.seed}: {end.name} holds {held} bytes")
 
     def put(self, side: int) -> None:
         runs = []
@@ -174,7 +188,7 @@ class Simulation:
             self.ends[side].take(self.wires[side].popleft(), self.send(side))
 
     def cut(self) -> None:
-        """What is under way is lost, from some place on."""
+        """Cut the connection. Messages in the channels are lost from a random place on."""
         for side in (0, 1):
             self.deliver(side, self.random.randrange(0, 3))
         self.linked = False
@@ -182,34 +196,32 @@ class Simulation:
             wire.clear()
 
     def link(self) -> None:
-        """Dial: resume, or begin anew when the serving end has forgotten."""
-        dialling, serving = (end.session for end in self.ends)
+        """Dial. Resumes the session, or begins a new one if the serving end has forgotten it."""
+        dialling, serving = self.ends
         self.linked = True
-        known = serving.id and serving.id == dialling.id
+        known = serving.session.id and serving.session.id == dialling.session.id
         if known and self.forgets and self.random.random() < 0.3:
             self.forget()
             known = False
         if known:
-            serving.resume(dialling.received)
-            dialling.resume(serving.received)
+            serving.resume(dialling.session.received)
+            dialling.resume(serving.session.received)
             return
         self.ids += 1
-        self.duplicates_allowed[1] |= unacknowledged(dialling)
-        self.ends[1].session.restart(f"s{self.ids}")
-        dialling.restart(f"s{self.ids}")
+        for end in self.ends:
+            end.begin(f"s{self.ids}")
+        self.duplicates_allowed[1] |= numbers(dialling.queue.retransmit)
         if self.ids > 1:
-            self.ends[0].maybe_gap += 1
+            dialling.maybe_gap += 1
 
     def forget(self) -> None:
-        """The serving end's window has passed: what it kept for the other is gone, and said to be."""
+        """The session window of the serving end has passed. It drops the session's records and its gap."""
         end = self.ends[1]
-        left = end.session.take_all()
-        numbers = {int(r.split(b":")[1].rstrip(b"}\n")) for run in left for r in run.records}
-        self.unsure[0] |= numbers
-        end.outbox.gap = 0
+        self.unsure[0] |= numbers([(0, 0, 0, end.queue.take_all())])
+        end.queue.gap = 0
 
     def finish(self) -> None:
-        """Let everything arrive."""
+        """Deliver everything."""
         for _ in range(400):
             if not self.linked:
                 self.link()
@@ -217,9 +229,7 @@ class Simulation:
                 self.flush(side)
                 self.deliver(side, 1000)
                 self.ends[side].acknowledge(self.send(side))
-            if not any(self.wires) and not any(
-                e.session.waits or e.session.unacknowledged for e in self.ends
-            ):
+            if not any(self.wires) and not any(e.queue.waits or e.queue.unacknowledged for e in self.ends):
                 return
         raise Wrong(f"seed {self.seed}: it never comes to rest")
 
@@ -238,13 +248,11 @@ class Simulation:
                     raise Wrong(f"seed {self.seed}: {number} arrived after {last}")
                 seen.add(number)
                 last = max(last, number)
-            if receiver.crashed:
-                raise Wrong(f"seed {self.seed}: acknowledged and lost: {receiver.crashed[:3]}")
             missing = [n for n in put if n not in seen and n not in self.unsure[side]]
-            if len(missing) != sender.outbox.dropped:
+            if len(missing) != sender.queue.dropped:
                 raise Wrong(
                     f"seed {self.seed}: {len(missing)} are missing at the {receiver.name} end,"
-                    f" {sender.outbox.dropped} were counted"
+                    f" {sender.queue.dropped} were counted"
                 )
             if not self.unsure[side] and not receiver.maybe_gap and receiver.announced < len(missing):
                 raise Wrong(f"seed {self.seed}: {len(missing)} missing, {receiver.announced} announced")
@@ -252,19 +260,18 @@ class Simulation:
                 raise Wrong(f"seed {self.seed}: something arrived that was never put")
 
 
-def unacknowledged(session: Session) -> set[int]:
-    """The numbers that an end would send again in a new session."""
-    batches = [batch[3] for _, batch in session._kept] + [batch[3] for batch in session.again]
+def numbers(batches: list[Batch]) -> set[int]:
+    """The numbers of the records in these batches."""
     return {
         int(record.split(b":")[1].rstrip(b"}\n"))
-        for runs in batches
+        for _, _, _, runs in batches
         for run in runs
         for record in run.records
     }
 
 
 def main(arguments: list[str]) -> int:
-    """Run many."""
+    """Run many simulations."""
     runs, seed = int(arguments[0]), int(arguments[1])
     for number in range(seed, seed + runs):
         Simulation(number).run()

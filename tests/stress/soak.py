@@ -1,14 +1,14 @@
-"""Hours of ordinary trouble: ``python -m tests.stress.soak HOURS SEED``.
+"""Hours of ordinary network faults: ``python -m tests.stress.soak HOURS SEED``.
 
-Two interconnected hubs and a repeater as processes. Publishers number their events at both hubs and outside
-the repeater; subscribers at both hubs count them; all their links, and those between the processes, run
-through proxies (`tests.support.faults`) that do one fault after the other. Guests come, listen for a while
-and leave, some without a word. In the end:
+Runs two interconnected hubs and a repeater as processes. Publishers at both hubs and outside the repeater
+number their events, and subscribers at both hubs count them. All their links, and those between the
+processes, go through proxies (`tests.support.faults`), which inject one fault after the other. Guests
+connect, listen for a while and leave, some without a closing handshake. The run checks:
 
-- no event is lost but those that a subscriber was told of, none is twice or out of order;
-- the memory of each process is as it was after the warm-up: `FLAT` at most lie between the medians of the
-  first and of the last quarter of what follows it;
-- each process has as many descriptors open as before, and each log holds nothing unexpected.
+- every lost event was announced to its subscriber, and no event is duplicated or out of order;
+- the memory of each process does not grow after the warm-up: the medians of the first and the last quarter
+  of the remaining time differ by at most `FLAT`;
+- each process has as many open descriptors as before, and no log contains unexpected lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
-from ces.link.owner import LinkLimits
+from ces.config.link import LinkSettings
 from ces.messenger import Messenger
 from tests.support.faults import FAULTS, Proxy
 from tests.support.fleet import Role, free_port
@@ -39,25 +39,25 @@ OPTIONS = (
     "--dial-silence-timeout=2s",
     "--session-window=20s",
 )
-LIMITS = LinkLimits(ping_interval=0.5, silence=2.0, dial_silence=2.0)
+SETTINGS = LinkSettings(ping_interval=0.5, silence_timeout=2.0, dial_silence_timeout=2.0)
 PAUSE = 0.02
 FAULT_EVERY = (0.1, 1.0)
 GUESTS = 20
 STAY = (0.1, 5.0)
-"""Seconds that a guest stays."""
+"""Shortest and longest stay of a guest, in seconds."""
 
 WARM_UP = 0.3
-"""So much of the time the processes may grow, but no longer than `WARM`."""
+"""Share of the run in which the processes may grow, limited to `WARM` seconds."""
 
 WARM = 300.0
 FLAT = 8 * 2**20
-"""Bytes. Some hundreds of links that have gone wait for the collector, and how many differs."""
+"""Limit of growth, in bytes. Some hundreds of closed links, a varying number, wait for the collector."""
 
 PATIENCE = 60.0
 
 
 class Soak:
-    """The processes, who is there all the time, who comes and goes, and what was measured."""
+    """The processes, the permanent clients, the guests, and the measurements."""
 
     def __init__(self, seconds: float, seed: int, reactor: Any, folder: Path) -> None:
         self.seconds, self.reactor, self.folder = seconds, reactor, folder
@@ -72,7 +72,7 @@ class Soak:
         self.hub = self._role("ces-hub")
         self.other = self._role("ces-hub", "--interconnect", self._through(self.hub.port))
         repeater = self._role("ces-repeater", "--hub", self._through(self.hub.port), "--idle-ttl=60s")
-        self._outside = Outside(self._proxy(repeater.port).port, LIMITS, reactor)
+        self._outside = Outside(self._proxy(repeater.port).port, SETTINGS, reactor)
         self.publishers = [
             self._publisher("here", self.hub.port),
             self._publisher("there", self.other.port),
@@ -99,7 +99,7 @@ class Soak:
         return f"ws://127.0.0.1:{self._proxy(port).port}"
 
     def _messenger(self, port: int, *rooms: str) -> Messenger:
-        messenger = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, limits=LIMITS)
+        messenger = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, settings=SETTINGS)
         messenger.connect()
         self.messengers.append(messenger)
         return messenger
@@ -108,10 +108,10 @@ class Soak:
         messenger = self._messenger(self._proxy(port).port)
         return Publisher(name, lambda room, event: messenger.send(event, room), len(name))
 
-    # -- what goes on ----------------------------------------------------------------------------------------
+    # -- the run ---------------------------------------------------------------------------------------------
 
     async def run(self) -> list[str]:
-        """For as long as is asked; what was wrong, in sentences."""
+        """Run for the given time. Returns the faults, as sentences."""
         await gatherResults([messenger.when_connected() for messenger in self.messengers])
         await self._until(self._settled)
         before = {role.name: descriptors(role) for role in self.roles}
@@ -148,17 +148,17 @@ class Soak:
                 self.samples[role.name].append((time.monotonic() - began, memory(role)))
 
     async def _guest(self) -> None:
-        """One after the other: subscribes, stays, leaves, every third without a word."""
+        """Guests, one after the other: each subscribes, stays and leaves. A third cut their connection."""
         while not self._ending:
             port = self.random.choice(self.roles[:2]).port
             rooms = self.random.sample([f"ITB-{number}" for number in range(ROOMS)] + ["*", "EMPTY"], 2)
-            guest = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, limits=LIMITS)
+            guest = Messenger(f"127.0.0.1:{port}", rooms, reactor=self.reactor, settings=SETTINGS)
             guest.connect()
             guest.send({"key": "guest"}, "LOBBY")
             self.guests += 1
             await self._wait(self.random.uniform(*STAY))
-            if self.random.random() < 0.3 and guest.link is not None:
-                guest.link.transport.abortConnection()
+            if self.random.random() < 0.3:
+                guest.factory.abort()
             await guest.close(0.5)
 
     async def stop(self) -> None:
@@ -168,7 +168,7 @@ class Soak:
         for role in reversed(self.roles):
             role.stop()
 
-    # -- what is asked ---------------------------------------------------------------------------------------
+    # -- the checks ------------------------------------------------------------------------------------------
 
     def _wrong(self) -> list[str]:
         found = []
@@ -185,7 +185,7 @@ class Soak:
         return found
 
     def growth(self, role: Role) -> float:
-        """Bytes by which it has grown after the warm-up; negative when it has shrunk."""
+        """The growth of a process after the warm-up, in bytes; negative if it has shrunk."""
         warm = min(WARM, WARM_UP * self.seconds)
         sizes = [size for when, size in self.samples[role.name] if when > warm]
         quarter = max(1, len(sizes) // 4)
@@ -195,7 +195,7 @@ class Soak:
         return sum(subscriber.faults(self.publishers)["lost"] for subscriber in self.subscribers)
 
     def _drops(self) -> dict[str, list[str]]:
-        """What the processes say that they have dropped."""
+        """The metrics of dropped records, by process."""
         lines = {role.name: role.get("/metrics")[1].splitlines() for role in self.roles}
         return {
             name: [
@@ -214,7 +214,7 @@ class Soak:
         ]
 
     def _settled(self) -> bool:
-        """Whether who is there all the time is linked, and nobody else."""
+        """Whether the permanent clients are connected, and no others."""
         return self._links() == [[3, 1, 1, 0], [3, 1, 0, 0]]
 
     async def _until(self, condition: Any) -> bool:
@@ -229,7 +229,7 @@ class Soak:
         await task.deferLater(self.reactor, seconds)
 
     def summary(self) -> str:
-        """What was done and seen, on one line."""
+        """The results, on one line."""
         grown = ", ".join(f"{role.name} {self.growth(role) / 2**20:+.1f} MiB" for role in self.roles)
         events = sum(sum(publisher.said.values()) for publisher in self.publishers)
         heard = sum(subscriber.count for subscriber in self.subscribers)
@@ -242,7 +242,7 @@ class Soak:
 
 
 async def soak(seconds: float, seed: int, reactor: Any, folder: Path) -> tuple[str, list[str]]:
-    """What was done, and what was wrong."""
+    """Run the soak test. Returns the summary and the faults."""
     site = Soak(seconds, seed, reactor, folder)
     try:
         wrong = await site.run()
@@ -252,7 +252,7 @@ async def soak(seconds: float, seed: int, reactor: Any, folder: Path) -> tuple[s
 
 
 def main(arguments: list[str]) -> int:
-    """Run and say what was seen."""
+    """Run and print the results. Returns the exit status."""
     found: list[str] = []
 
     async def run(reactor: Any) -> None:

@@ -1,4 +1,4 @@
-"""The short forms of ``make crashes``: what holds however busy the machine is."""
+"""The short forms of ``make crashes``, with checks that hold on a busy machine too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The short form of ``make cuts``: links are cut under traffic, and every event arrives once and in order."""
+"""The short form of ``make cuts``: under cuts, every event arrives once and in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_every_event_arrives_once_and_in_order_across_cuts(kind: str, tmp_
 
 
 class Silent:
-    """A messenger that the test speaks for."""
+    """A messenger whose events and gaps the test produces."""
 
     def on_gap(self, told) -> None:
         self.tell_gap = told

@@ -1,4 +1,4 @@
-"""The short form of ``make fuzz``, what fuzzing has found, and that it finds what is planted."""
+"""The short form of ``make fuzz``, regression tests for its findings, and tests that it finds faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Role]:
 
 
 async def verdict(hub: Role, plan: Plan) -> str:
-    """What is wrong with how a connection to the hub ended."""
+    """The fault in how a connection to the hub ended."""
     from twisted.internet import reactor
 
     return (await play(plan, hub.port, reactor))[1]
@@ -39,11 +39,11 @@ async def verdict(hub: Role, plan: Plan) -> str:
 @pytest.mark.parametrize(
     "plan",
     [
-        # Twisted's HTTP channel stopped reading for good: the link stood for a minute and heard nothing.
+        # Twisted's HTTP channel had stopped reading for ever: the link was open for a minute and got nothing.
         Plan("hub", STAYS, CES1, GOOD * 2000, 2000, eager=True),
         Plan("hub", STAYS, CES2, HELLO + GOOD * 2000, 2001, eager=True, pieces=7),
         Plan("hub", EITHER, b"", CES1.replace(b": 13", b": 12") + GOOD * 2000, 1),
-        # What a peer says broke the log into lines that nobody had logged.
+        # A peer's text had injected line breaks into the log.
         Plan("hub", STAYS, CES2, HELLO + frame(1, LINES), 2),
     ],
     ids=lambda plan: f"{plan.fate}-{len(plan.data)}",

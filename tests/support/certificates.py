@@ -1,4 +1,4 @@
-"""Certificates for tests and benchmarks: signed by themselves, so that who trusts the file trusts them."""
+"""Self-signed certificates for tests and benchmarks. A client that trusts the file trusts the certificate."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(folder: Path, host: str = "localhost", days: int = 1) -> tuple[str, str]:
-    """Make one.
+    """Create a certificate and its key.
 
-    :param days: for how many it is valid; negative when it expired so many days ago.
-    :return: the file of the certificate and that of its key.
+    :param host: the name in the certificate, and of the files.
+    :param days: days until it expires; negative for an expired certificate.
+    :return: the paths of the certificate's file and of the key's file.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -46,13 +47,13 @@ def make_certificate(folder: Path, host: str = "localhost", days: int = 1) -> tu
 
 
 def endpoint(certificate: str, key: str, port: int = 0) -> str:
-    """The description of a server endpoint on this host that shows the certificate."""
+    """The endpoint string of a server on this host that uses the certificate."""
     return f"ssl:{port}:interface=127.0.0.1:certKey={certificate}:privateKey={key}"
 
 
 @contextmanager
 def trusted(certificate: str) -> Iterator[None]:
-    """Whoever dials in this context trusts the certificates in this file, and no others."""
+    """Inside this context, clients trust only the certificates in this file."""
     before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = certificate
     try:

@@ -1,7 +1,7 @@
-"""A proxy that does to connections what networks do: cuts, silence, delay, crumbs.
+"""A proxy that injects network faults: cuts, silence, delay, single bytes.
 
-Twisted, for tests. `Proxy` listens on a free loopback port and passes every connection on to a server; a
-`Pipe` is one such pair. Faults are asked for by name (`FAULTS`), all randomness comes from a seed.
+`Proxy` (on Twisted) listens on a free loopback port and passes every connection on to a server. A `Pipe` is
+one such pair of connections. Faults have names (`FAULTS`). All randomness comes from a seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 FAULTS = ("reset", "close", "mid-frame", "silence", "one-way silence", "delay", "crumbs", "half-open")
-"""What can be done to a connection. ``delay`` and ``crumbs`` (one byte at a time) do not end it."""
+"""The faults of a connection. ``delay`` and ``crumbs`` (one byte at a time) do not end it."""
 
 DELAY = 0.3
 
@@ -27,8 +27,8 @@ class End(Protocol):
 
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
-        self.early: list[bytes] | None = []  # what it is to write when it is connected
-        self.held: list[bytes] = []  # what it has read and passes on later
+        self.early: list[bytes] | None = []  # data to write once it is connected
+        self.held: list[bytes] = []  # data that it has read and will pass on later
         self.mute = False
         self.limit: int | None = None
         self.late = False
@@ -70,14 +70,14 @@ class End(Protocol):
         self.pipe.lost(self)
 
     def abort(self) -> None:
-        """End with a reset: what was under way is lost."""
+        """Reset the connection. Data under way is lost."""
         if self.open:
             self.transport.getHandle().setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.transport.abortConnection()
 
 
 class Pipe:
-    """A client's connection and the one to the server."""
+    """A client's connection to the proxy, and the proxy's connection to the server."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
@@ -93,7 +93,7 @@ class Pipe:
         self.proxy.pipes.pop(self, None)
         other = self.other(end)
         if self.half_open:
-            return  # the other side is not told
+            return  # the other side must not notice
         if other.open:
             other.transport.loseConnection()
 
@@ -103,7 +103,7 @@ class Pipe:
         self.server.abort()
 
     def fault(self, name: str) -> None:
-        """Do it."""
+        """Inject the fault `name`."""
         chance, clock = self.proxy.random, self.proxy.reactor
         if name == "reset":
             self.reset()
@@ -144,9 +144,9 @@ class Pipe:
 
 
 class Proxy(Factory):
-    """Listens, and passes on to ``127.0.0.1:port``.
+    """Listens, and passes connections on to ``127.0.0.1:port``.
 
-    pipes: the connections that live.
+    pipes: the open pipes.
     """
 
     noisy = False
@@ -172,7 +172,7 @@ class Proxy(Factory):
         return pipe.client
 
     def strike(self, faults: tuple[str, ...] = FAULTS) -> str | None:
-        """Do something to one of the living connections; what it was, None when none lives."""
+        """Inject a random fault into a random open pipe. Returns its name, or None without an open pipe."""
         living = [pipe for pipe in self.pipes if not pipe.dead and pipe.client.open and pipe.server.open]
         if not living:
             return None
@@ -181,7 +181,7 @@ class Proxy(Factory):
         return fault
 
     async def stop(self) -> None:
-        """End everything."""
+        """Stop listening and reset all connections."""
         stopping: Deferred[None] | None = self._listening.stopListening()
         if stopping is not None:
             await stopping

@@ -1,8 +1,8 @@
-"""Real processes and clients that are not ours, for the end-to-end tests.
+"""Real processes and foreign clients, for the end-to-end tests.
 
-`Role` is a ``twistd`` process; `Peer` is the ``websockets`` package's client playing a member of the fleet:
-in ces.1 to the letter of the Go services (leading line feeds, no final one, one record per message), in ces.2
-with hello and batches.
+`Role` is a ``twistd`` process. `Peer` is a client of the ``websockets`` package that behaves like a member of
+the fleet. In ces.1 it writes exactly as the Go services do (leading line feeds, no final one, one record per
+message). In ces.2 it sends hello and batches.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ PATIENCE = 15.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A port that is currently unused."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 def until(condition, what: str, patience: float = PATIENCE):
-    """Ask until the answer is true; its value."""
+    """Call `condition` until its result is true. Returns the result.
+
+    :param what: describes the condition in the error.
+    :param patience: the timeout, in seconds.
+    :raises AssertionError: after the timeout.
+    """
     end = time.monotonic() + patience
     while True:
         value = condition()
@@ -79,7 +84,7 @@ class Role:
         return self
 
     def run(self, *twistd: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run it until it ends by itself."""
         return subprocess.run(
             self.command(*twistd),
             cwd=self.folder,
@@ -90,14 +95,14 @@ class Role:
         )
 
     def fail_as_daemon(self, sentence: str) -> str:
-        """Start it as a daemon, which must fail, say why in its log, and leave no pid file.
+        """Start it as a daemon. The start must fail, log `sentence`, and leave no pid file.
 
-        :return: what it said where it was started.
+        :return: its standard error.
         """
         pidfile = self.folder / f"{self.name}.pid"
         done = self.run(f"--pidfile={pidfile}", f"--logfile={self.log}")
         assert done.returncode == 1
-        # The daemon tells its parent the beginning of it first, then its log, and ends after that.
+        # The daemon first reports to its parent, then writes its log, and then ends.
         until(lambda: sentence in self.logged(), "the log says why")
         until(lambda: not pidfile.exists(), "the pid file is removed")
         assert "Traceback" not in done.stdout + done.stderr + self.logged()
@@ -113,7 +118,7 @@ class Role:
             return False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it with a signal; the exit status. twistd ends by the signal that it was told to end with."""
+        """End it with a signal. Returns the exit status: twistd ends by the signal that it has received."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -128,7 +133,7 @@ class Role:
         return self.request("GET", path)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str]:
-        """(status, text) of an HTTP request."""
+        """Make an HTTP request. Returns the status code and the body's text."""
         ask = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method)
         try:
             with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:
@@ -141,12 +146,12 @@ class Role:
 
 
 def twistd_script() -> str:
-    """The ``twistd`` beside this interpreter."""
+    """The path of the ``twistd`` of this interpreter."""
     return str(Path(sys.executable).with_name("twistd"))
 
 
 def event(number: int, room: str = "ITB-1108") -> bytes:
-    """A v2 event that bears a number."""
+    """A v2 event with `number` as its value."""
     return json.dumps(
         {
             "generating-system": f"{room}-CP1",
@@ -163,7 +168,7 @@ def event(number: int, room: str = "ITB-1108") -> bytes:
 
 
 class Peer:
-    """A WebSocket client that speaks as a member of the fleet does."""
+    """A WebSocket client that behaves like a member of the fleet."""
 
     def __init__(self, port: int, path: str, dialect: str = "ces.1", node: str = "") -> None:
         self.dialect = dialect
@@ -197,7 +202,7 @@ class Peer:
                 self.socket.send(b"%b\n\n\n%b" % (room.encode(), one))
 
     def records(self, quiet: float = 0.3) -> Iterator[tuple[str, bytes]]:
-        """Records as they come, until nothing has come for `quiet` seconds."""
+        """Yield records as they arrive, until none has arrived for `quiet` seconds."""
         while True:
             if self._waiting:
                 yield self._waiting.pop(0)
@@ -219,7 +224,7 @@ class Peer:
             self._waiting += [(r.decode(), e) for r, e in zip(lines[:-1:2], lines[1::2], strict=True)]
 
     def numbers(self, count: int, quiet: float = 0.3) -> list[int]:
-        """The numbers of at least `count` events, and of all that come after them within `quiet` seconds."""
+        """The numbers of at least `count` events, and of all events that follow within `quiet` seconds."""
         found: list[int] = []
         end = time.monotonic() + PATIENCE
         while len(found) < count and time.monotonic() < end:

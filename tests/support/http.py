@@ -1,4 +1,4 @@
-"""An HTTP client for repeaters whose answers the test gives."""
+"""A fake HTTP client for repeaters. The test chooses its answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ URL = "http://collector:80/event"
 
 
 class Answered:
-    """A response with `code`, whose body ends at once unless it is open-ended."""
+    """A response with the status `code`. Its body ends at once unless it is open-ended."""
 
     def __init__(self, code: int, body: bytes = b"", open_ended: bool = False) -> None:
         self.code, self._body, self._open = code, body, open_ended
@@ -35,7 +35,11 @@ class Answered:
 
 
 class Client:
-    """Stands for treq: the test answers each request. `asked` are those that wait, `bodies` are all."""
+    """Replaces treq. The test answers each request.
+
+    asked: the requests that wait for an answer.
+    bodies: the bodies of all requests.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, Deferred[Any]]] = []
@@ -55,7 +59,7 @@ class Client:
         self.asked = [(data, other) for data, other in self.asked if other is not request]
 
     def answer(self, code: int, position: int = 0) -> bytes:
-        """Answer a request; its body."""
+        """Answer a request. Returns the request's body."""
         data, request = self.asked.pop(position)
         request.callback(Answered(code))
         return data

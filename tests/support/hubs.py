@@ -1,87 +1,160 @@
-"""A hub without connections: links that come when they are named, and a clock that only the test moves."""
+"""A hub without sockets: real links that come when they are named, and a clock that only the test moves."""
 
 from __future__ import annotations
+
+from itertools import count
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from ces.hub.hub import Hub
-from ces.link.turn import Memo
-from ces.model.control import SubscriptionChange
-from ces.model.wire import CES1, Run
-from ces.session.outbox import Outbox
+from ces.hub.settings import HubSettings
+from ces.link.link import Link, read_by_dialect
+from ces.model.control import Message, SubscriptionChange
+from ces.model.wire import CES1, CES2
+from ces.session.life import NORMAL
 from ces.session.session import Session
-from tests.support.links import Lines, run
+from tests.support.links import Lines, read_frames, run
+
+_numbers = count(1)
 
 
-class FakeLink:
-    """A link as far as a hub knows it; `sent` is what was flushed, `told` the text messages."""
+class Plug:
+    """Stands where a connection would (`ces.link.link.Carrier`), and writes down what it is given.
 
-    def __init__(
-        self, hub: Hub, kind: str, dialect: str = CES1, node: str = "", serving: bool = True
-    ) -> None:
-        self.hub, self.kind, self.dialect, self.node, self.serving = hub, kind, dialect, node, serving
-        self.name = f"{kind} {node or id(self)}"
-        self.outbox = Outbox(10_000)
-        self.put = self.outbox.pending.append
-        self.session = Session(self.outbox)
-        self.links = (self,)
-        self.backlogged = self.blocked = self.detached = False
-        self.records_in = self.malformed = self.dropped = 0
-        self.ended = "cut"
-        self.sent: list[bytes] = []
-        self.told: list[object] = []
+    written: the bytes of the frames. told: the text messages. closed: the code that it was closed with.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, dialect: str, serving: bool = True) -> None:
+        self.dialect = dialect
+        self.serving = serving
+        self.peer = f"tcp4:127.0.0.1:{next(_numbers)}"
+        self.blocked = False
+        self.paused = False
+        self.session = Session()
+        self.due_bucket: int | None = None
+        self.written = b""
+        self.told: list[Message] = []
         self.closed: int | None = None
+        self.link: Link | None = None
 
-    def flush(self, memo: object) -> None:
-        if not self.blocked:
-            self.sent += [record for run in self.outbox.take(10**6)[0] for record in run.records]
+    def write(self, buffers: list[bytes], size: int) -> None:
+        self.written += b"".join(buffers)
 
-    def leftover(self) -> list[Run]:
-        return self.session.take_all()
+    def records(self) -> list[bytes]:
+        """The records that were written."""
+        payloads = [payload for opcode, payload in read_frames(self.written) if opcode == 2]
+        lines = b"".join(payloads).split(b"\n")
+        return [b"%b\n%b\n" % pair for pair in zip(lines[:-1:2], lines[1::2], strict=True)]
 
-    def tell(self, message: object) -> None:
+    def tell(self, message: Message) -> None:
         self.told.append(message)
 
+    def acknowledge(self) -> None:
+        self.session.report()
+
     def end(self, code: int, reason: str) -> None:
-        self.closed = code
-        self.flush(Memo())
-        self.hub.left(self, reason)
+        """Close in good order, as if the other side answered at once."""
+        if self.closed is None:
+            self.closed = code
+            assert self.link is not None
+            self.link.closing(self, code, reason)
+            self.link.finished(self)
+            self.link.lost(self, code, True)
+
+    def abort(self) -> None:
+        assert self.link is not None
+        self.link.closing(self, None, "it was aborted")
+        self.link.lost(self, None, False)
+
+    def watch(self) -> None: ...
+
+    def due(self, now: float) -> float | None:
+        return None
+
+    def unsent(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    @property
+    def unfinished(self) -> bool:
+        return self.link is not None and self.link.unfinished
 
 
 class Floor:
-    """A hub, a clock, and links that come when they are named."""
+    """A hub, a clock, and links that come when they are named.
 
-    def __init__(self, clock: Clock | None = None, **options: object) -> None:
+    :param settings: of the hub.
+    """
+
+    def __init__(self, clock: Clock | None = None, **settings: Any) -> None:
         self.clock = clock or Clock()
         self.lines = Lines()
-        self.hub = Hub("mm", self.clock, log=Logger(namespace="ces.test", observer=self.lines), **options)
+        log = Logger(namespace="ces.test", observer=self.lines)
+        self.hub = Hub("mm", HubSettings(**settings), self.clock, log)
+        self.plugs: dict[Link, Plug] = {}
+        """The connection of each link, or its last one."""
 
-    def link(self, kind: str, *rooms: str, **how: object) -> FakeLink:
-        link = FakeLink(self.hub, kind, **how)
-        assert self.hub.admit(link) is None
-        self.hub.joined(link)
+    def link(self, kind: str, *rooms: str, dialect: str = CES1, node: str = "", serving: bool = True) -> Link:
+        """A connection that comes, and the link that it gets; it wants these rooms."""
+        link = self.hub.admit(kind, node, serving)
+        if link is None:
+            window = self.hub.settings.session_window
+            link = Link(self.hub, self.hub.side, kind, read_by_dialect(), window=window)
+        plug = self._plug(link, dialect, serving)
+        plug.session = Session(f"session-{next(_numbers)}" if dialect == CES2 else "")
+        link.attach(plug, node, plug.session, resumed=False)
         if rooms:
-            self.hub.subscribed(link, SubscriptionChange(list(rooms), True))
+            self.hub.told(link, SubscriptionChange(list(rooms), True))
         return link
 
-    def cut(self, link: FakeLink) -> None:
-        assert self.hub.keeps(link)
-        link.detached = link.blocked = link.backlogged = True
-        self.hub.side.detached[link] = None
+    def cut(self, link: Link) -> None:
+        """The connection is gone without a closing handshake."""
+        plug = self.plugs[link]
+        link.closing(plug, None, "the connection was cut")
+        link.lost(plug, None, False)
 
-    def resume(self, old: FakeLink, fresh: bool = False) -> FakeLink:
-        new = FakeLink(self.hub, old.kind, old.dialect, old.node, old.serving)
-        if not fresh:
-            new.session, new.outbox, new.put = old.session, old.outbox, old.put
-        old.session = Session(Outbox(1000))
-        old.detached = False
-        del self.hub.side.detached[old]
-        self.hub.resumed(old, new, fresh)
-        self.hub.side.turn.add(new)
+    def close(self, link: Link, code: int = NORMAL) -> None:
+        """The other side closes in good order."""
+        plug = self.plugs[link]
+        plug.closed = code
+        link.closing(plug, code, f"closed by the other side with {code}")
+        link.finished(plug)
+        link.lost(plug, code, True)
+
+    def resume(self, link: Link, received: int | None = None) -> None:
+        """The link is back, with its session.
+
+        :param received: records that the other side has received; by default all that were sent.
+        """
+        link.prepare(link.queue.sent if received is None else received)
+        plug = self._plug(link, CES2, link.serving)
+        plug.session = link.session
+        link.attach(plug, link.node, link.session, resumed=True)
         self.clock.advance(0)
-        return new
 
-    def send(self, link: FakeLink, room: str, *texts: str) -> None:
+    def _plug(self, link: Link, dialect: str, serving: bool) -> Plug:
+        plug = self.plugs[link] = Plug(dialect, serving)
+        plug.link = link
+        return plug
+
+    def send(self, link: Link, room: str, *texts: str) -> None:
+        """Records come on a link, and the turn ends."""
         self.hub.received(link, [run(room, *texts)])
         self.clock.advance(0)
+
+    def sent(self, link: Link) -> list[bytes]:
+        """The records that were written to the present connection of a link."""
+        return self.plugs[link].records()
+
+    def told(self, link: Link) -> list[Message]:
+        """The text messages that were written to it."""
+        return self.plugs[link].told

@@ -1,9 +1,10 @@
-"""Links for tests: an owner that writes down what it is told, and pairs of links joined in memory.
+"""Links for tests: an owner that records its calls, pairs of links connected in memory, and single
+connections.
 
-`Recorder` is an owner of links (`ces.link.owner.Owner`) whose `calls` say in order what its links did.
-`linked()` joins a dialling and a serving link over `twisted.test.iosim`, on a clock that only the test moves;
-`Linked.settle()` moves bytes until none is left and runs what is due now. `serving()` and `dialling()` put
-one link alone on a transport that keeps what is written, for a test that plays the other side byte by byte.
+`Recorder` is an owner of links (`ces.link.link.Owner`). Its `calls` list what its links did, in order.
+`linked()` connects a dialling and a serving link over `tests.support.network`, on a clock that only the test
+moves. `serving()` and `dialling()` create a single connection on a transport that keeps what is written. The
+test then plays the other side byte by byte.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, Logger, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.test.iosim import FakeTransport, IOPump, connect
 from websockets.frames import apply_mask
 
-from ces.link.owner import LinkLimits, Owner
-from ces.link.protocol import Link
-from ces.link.server import ServingFactory
+from ces.config.link import LinkSettings
+from ces.link.connection import Connection
+from ces.link.link import Link, Owner, Refused
+from ces.link.serving import ServingFactory
 from ces.link.side import Side
 from ces.model.address import Address
-from ces.model.control import SubscriptionChange
+from ces.model.control import Gap, SubscriptionChange
 from ces.model.wire import CES1, CES2, Run
-from ces.uplink.reconnect import Dialler
+from ces.uplink.uplink import Uplink
 
 KEY = b"\x01\x02\x03\x04"
 
@@ -55,7 +56,7 @@ def run(room: str, *texts: str) -> Run:
 
 
 def frame(opcode: int, payload: bytes, masked: bool = True, fin: bool = True, rsv: int = 0) -> bytes:
-    """One frame (RFC 6455 section 5.2), with the minimal length."""
+    """One frame (RFC 6455 section 5.2), with the minimal length encoding."""
     head = bytes([fin << 7 | rsv << 4 | opcode])
     bit = 0x80 if masked else 0
     if len(payload) < 126:
@@ -68,7 +69,7 @@ def frame(opcode: int, payload: bytes, masked: bool = True, fin: bool = True, rs
 
 
 def read_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """(opcode, payload) of each frame in `data`, all of which must be whole and final."""
+    """The opcode and payload of each frame in `data`. All frames must be whole and final."""
     found = []
     while data:
         assert data[0] & 0xF0 == 0x80, "a frame is fragmented or has reserved bits"
@@ -88,20 +89,26 @@ def read_frames(data: bytes) -> list[tuple[int, bytes]]:
 
 @dataclass(eq=False)
 class Recorder(Owner):
-    """An owner that admits everyone but those in `refusals` (node -> reason), and writes down what it is
-    told.
+    """An owner that records its calls and admits every link, except those of nodes in `refusals`.
 
+    refusals: reasons by node.
     fails: the names of calls that raise.
     """
 
     node: str = "here"
     refusals: dict[str, str] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
+    places: dict[str, Link] = field(default_factory=dict)
+    """The links that connections of some nodes get."""
     calls: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    """Those that have joined and not left."""
     runs: list[Run] = field(default_factory=list)
     changes: list[SubscriptionChange] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+    fresh: list[bool] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    undelivered: list[bytes] = field(default_factory=list)
     on_received: Callable[[Link, list[Run]], None] = lambda link, runs: None
 
     def _called(self, name: str) -> None:
@@ -109,9 +116,11 @@ class Recorder(Owner):
         if name in self.fails:
             raise OwnerFailed(name)
 
-    def admit(self, link: Link) -> str | None:
+    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
         self._called("admit")
-        return self.refusals.get(link.node)
+        if node in self.refusals:
+            raise Refused(self.refusals[node], self.places.get(node))
+        return self.places.get(node)
 
     def joined(self, link: Link) -> None:
         self.links.append(link)
@@ -122,13 +131,24 @@ class Recorder(Owner):
         self._called("received")
         self.on_received(link, runs)
 
-    def subscribed(self, link: Link, change: SubscriptionChange) -> None:
-        self.changes.append(change)
-        self._called("subscribed")
+    def told(self, link: Link, message: SubscriptionChange | Gap) -> None:
+        if isinstance(message, Gap):
+            self.gaps.append(message.lost)
+        else:
+            self.changes.append(message)
+        self._called("told")
 
-    def left(self, link: Link, reason: str) -> None:
+    def detached(self, link: Link) -> None:
+        self._called("detached")
+
+    def attached(self, link: Link, fresh: bool) -> None:
+        self.fresh.append(fresh)
+        self._called("attached")
+
+    def left(self, link: Link, undelivered: list[Run]) -> None:
         self.links.remove(link)
-        self.reasons.append(reason)
+        self.reasons.append(link.ended)
+        self.undelivered += [record for run in undelivered for record in run.records]
         self._called("left")
 
     @property
@@ -138,11 +158,11 @@ class Recorder(Owner):
 
 
 class OwnerFailed(Exception):
-    """What a `Recorder` that is to fail raises."""
+    """Raised by the calls of a `Recorder` that are in its `fails`."""
 
 
 class Lines(list[str]):
-    """What was logged, as text. Failures go on to Twisted's log too, where they fail the test."""
+    """The logged lines. Failures are passed on to Twisted's log, where they fail the test."""
 
     def __call__(self, event: LogEvent) -> None:
         self.append(formatEvent(event))
@@ -151,140 +171,119 @@ class Lines(list[str]):
 
 
 def make_side(
-    owner: Recorder, clock: IReactorTime, limits: LinkLimits | None = None, lines: Lines | None = None
-) -> Side:
-    """One owner's side, which logs to `lines`."""
+    clock: IReactorTime, settings: LinkSettings | None = None, lines: Lines | None = None
+) -> Side[Link]:
+    """A side. It logs to `lines`."""
     observer = Lines() if lines is None else lines
-    return Side(owner, limits or LinkLimits(), clock, Logger(namespace="ces.test", observer=observer))
+    return Side(settings or LinkSettings(), clock, Logger(namespace="ces.test", observer=observer))
 
 
-def make_dialler(side: Side, reactor: Any, kind: str, dialect: str = CES2, **more: Any) -> Dialler:
-    """A dialler to ``hub:7100`` that offers `dialect` alone."""
-    dialler = Dialler(side, Address("ws", "hub", 7100), f"/connect/{kind}", kind, reactor, **more)
+def make_uplink(
+    owner: Owner, side: Side[Link], reactor: Any, kind: str = "messenger", dialect: str = CES2, **more: Any
+) -> Uplink:
+    """An uplink to ``hub:7100`` that offers only `dialect`, and keeps its link for good."""
+    if not more.keys() & {"queue", "window"}:
+        more["queue"] = side.new_queue()
+    uplink = Uplink(owner, side, Address("ws", "hub", 7100), f"/connect/{kind}", kind, reactor, **more)
     if dialect == CES1:
-        dialler.protocols = []
-    return dialler
-
-
-@dataclass(eq=False)
-class Linked:
-    """A dialling link and the serving link that it leads to.
-
-    dialled, served: the two owners.
-    link, peer: the two links, `link` being the one that dialled.
-    """
-
-    clock: MemoryReactorClock
-    dialled: Recorder
-    served: Recorder
-    link: Link
-    peer: Link
-    pump: IOPump
-    lines: Lines
-
-    def settle(self) -> None:
-        """Move bytes until none is left, and run what is due now."""
-        self.pump.flush()
-
-    def pass_time(self, seconds: float, step: float = 1.0) -> None:
-        """Let time pass in steps, moving bytes after each."""
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
-            self.settle()
-
-    def cut(self) -> None:
-        """End the connection without a closing handshake."""
-        self.pump.clientIO.disconnecting = self.pump.serverIO.disconnecting = True
-        self.settle()
-
-
-def linked(
-    kind: str = "messenger",
-    dialect: str = CES2,
-    dialled: Recorder | None = None,
-    served: Recorder | None = None,
-    limits: LinkLimits | None = None,
-    settle: bool = True,
-) -> Linked:
-    """Join a dialling and a serving link of `kind` in memory, opened as far as they get by themselves."""
-    clock, lines = MemoryReactorClock(), Lines()
-    dialled, served = dialled or Recorder("dialled"), served or Recorder("served")
-    dialler = make_dialler(make_side(dialled, clock, limits, lines), clock, kind, dialect)
-    factory = ServingFactory(make_side(served, clock, limits, lines), kind, clock)
-    here, there = IPv4Address("TCP", "127.0.0.1", 40000), IPv4Address("TCP", "127.0.0.1", 7100)
-    link, peer = cast(Link, dialler.buildProtocol(there)), cast(Link, factory.buildProtocol(here))
-    client, server = FakeTransport(link, False, here, there), FakeTransport(peer, True, there, here)
-    pump = connect(peer, server, link, client, greet=settle, clock=clock)
-    return Linked(clock, dialled, served, link, peer, pump, lines)
+        uplink.factory.protocols = []
+    return uplink
 
 
 class Alone:
-    """One link and the transport on which a test plays the other side.
+    """One connection and its transport. The test plays the other side.
 
-    written: what the link wrote since it was last asked.
+    written: what the connection wrote since it was last asked.
     """
 
-    def __init__(self, owner: Recorder, clock: MemoryReactorClock, link: Link, lines: Lines) -> None:
+    def __init__(
+        self, owner: Recorder, clock: MemoryReactorClock, connection: Connection, lines: Lines
+    ) -> None:
         self.owner = owner
         self.clock = clock
-        self.link = link
+        self.connection = connection
         self.lines = lines
         self.transport = StringTransport(
             IPv4Address("TCP", "127.0.0.1", 7100), IPv4Address("TCP", "127.0.0.1", 40000)
         )
-        link.makeConnection(self.transport)
+        connection.makeConnection(self.transport)
+
+    @property
+    def link(self) -> Link:
+        """The link that the connection has got."""
+        assert self.connection.link is not None
+        return self.connection.link
+
+    @property
+    def side(self) -> Side[Link]:
+        return self.connection.opener.side
 
     def receive(self, *data: bytes) -> None:
-        """Hand these bytes to the link."""
+        """Pass these bytes to the connection."""
         for part in data:
-            self.link.dataReceived(part)
+            self.connection.dataReceived(part)
         self.clock.advance(0)
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """One frame from the other side."""
-        self.receive(frame(opcode, payload, masked=self.link.serving))
+        """Receive one frame from the other side."""
+        self.receive(frame(opcode, payload, masked=self.connection.serving))
 
     def send_text(self, message: object) -> None:
-        """One text message from the other side, as JSON."""
+        """Receive one text message from the other side, as JSON."""
         self.send(1, json.dumps(message).encode())
 
     def flush(self) -> None:
-        """The end of a reactor turn in which something was put into the link's outbox."""
-        self.link.factory.side.turn.add(self.link)
+        """End a reactor turn in which runs were put into the link's queue."""
+        self.side.turn.add(self.link)
         self.clock.advance(0)
 
     def closed_with(self) -> tuple[int, str]:
-        """Code and reason of the close frame, which is the last that the link has written."""
+        """The code and reason of the close frame, which must be the last frame that the connection wrote."""
         opcode, payload = self.frames()[-1]
-        assert opcode == 8, "the link has not closed"
+        assert opcode == 8, "the connection has not closed"
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
     def written(self) -> bytes:
-        """What the link wrote since this was last asked."""
+        """The bytes that the connection wrote since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
         return data
 
     def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that the link wrote since it was last asked."""
+        """The frames that the connection wrote since the last call."""
         return read_frames(self.written())
 
     def lose(self) -> None:
-        """The connection is gone."""
-        self.link.connectionLost(Failure(ConnectionDone()))
+        """Lose the connection."""
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+
+def accepted(
+    kind: str = "messenger",
+    owner: Recorder | None = None,
+    settings: LinkSettings | None = None,
+    side: Side[Link] | None = None,
+) -> Alone:
+    """A serving connection on which nothing has come yet.
+
+    :param side: of another connection, when both belong to one side.
+    """
+    clock = MemoryReactorClock() if side is None else cast(MemoryReactorClock, side.clock)
+    lines, owner = Lines(), owner or Recorder()
+    factory = ServingFactory(owner, side or make_side(clock, settings, lines), kind, clock)
+    return Alone(owner, clock, cast(Connection, factory.buildProtocol(None)), lines)
 
 
 def serving(
     kind: str = "messenger",
     dialect: str = CES2,
     owner: Recorder | None = None,
-    limits: LinkLimits | None = None,
+    settings: LinkSettings | None = None,
     hello: str = "peer",
+    side: Side[Link] | None = None,
 ) -> Alone:
-    """A serving link that has been dialled; in ces.2 by the node `hello`, if it is not blank."""
-    clock, lines, owner = MemoryReactorClock(), Lines(), owner or Recorder()
-    factory = ServingFactory(make_side(owner, clock, limits, lines), kind, clock)
-    alone = Alone(owner, clock, cast(Link, factory.buildProtocol(None)), lines)
+    """A serving connection after the handshake. In ces.2 the node `hello` has said hello, if not blank."""
+    alone = accepted(kind, owner, settings, side)
     alone.receive(UPGRADE % (b"Sec-WebSocket-Protocol: ces.2\r\n" if dialect == CES2 else b""))
     assert b"101 Switching Protocols" in alone.written()
     if dialect == CES2 and hello:
@@ -293,17 +292,24 @@ def serving(
     return alone
 
 
+def requested(
+    kind: str = "messenger", owner: Recorder | None = None, settings: LinkSettings | None = None
+) -> Alone:
+    """A dialling connection that waits for the answer to its opening handshake."""
+    clock, lines, owner = MemoryReactorClock(), Lines(), owner or Recorder()
+    uplink = make_uplink(owner, make_side(clock, settings, lines), clock, kind)
+    return Alone(owner, clock, cast(Connection, uplink.factory.buildProtocol(None)), lines)
+
+
 def dialling(
     kind: str = "messenger",
     dialect: str = CES2,
     owner: Recorder | None = None,
-    limits: LinkLimits | None = None,
+    settings: LinkSettings | None = None,
     hello: str = "peer",
 ) -> Alone:
-    """A dialling link that has been answered; in ces.2 by the node `hello`, if it is not blank."""
-    clock, lines, owner = MemoryReactorClock(), Lines(), owner or Recorder()
-    dialler = make_dialler(make_side(owner, clock, limits, lines), clock, kind)
-    alone = Alone(owner, clock, cast(Link, dialler.buildProtocol(None)), lines)
+    """A dialling connection after the handshake. In ces.2 the node `hello` has answered, if not blank."""
+    alone = requested(kind, owner, settings)
     alone.receive(upgraded(alone.written(), dialect))
     if dialect == CES2:
         alone.written()

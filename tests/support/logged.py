@@ -1,4 +1,4 @@
-"""The failures that reach Twisted's log during a test."""
+"""Collects the failures that reach Twisted's log during a test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 
 class LoggedFailures:
-    """The failures that Twisted's log received during one test; those not flushed fail it."""
+    """The failures that reached Twisted's log during one test. The test fails unless it flushes them."""
 
     def __init__(self) -> None:
         self._events: list[LogEvent] = []
@@ -19,7 +19,7 @@ class LoggedFailures:
             self._events.append(event)
 
     def flush(self, *kinds: type[BaseException]) -> list[Failure]:
-        """Take out and return the failures of these exception types, all of them when none is named."""
+        """Remove and return the failures of these exception types; without arguments, all failures."""
         gc.collect()  # An unhandled Deferred error is logged when the Deferred is collected.
         taken, kept = [], []
         for event in self._events:

@@ -1,7 +1,7 @@
-"""Numbered events: who sends them, who counts them, and what is wrong with what arrived.
+"""Publishers and subscribers of numbered events, which find faults in what arrives.
 
-Every publisher numbers its events per room, so that a subscriber can say which are lost, twice or out of
-order. Our own messengers, and a link to a repeater as an outside service has one.
+Every publisher numbers its events per room, so that a subscriber can tell which are lost, duplicated or out
+of order. `Outside` is a link to a repeater, as an outside service has it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits, Owner
+from ces.config.link import LinkSettings
+from ces.link.link import Link, Owner
 from ces.link.side import Side
 from ces.messenger import Messenger
 from ces.messenger.sendable import make_run
 from ces.model.address import Address
 from ces.model.wire import KnownRooms
 from ces.ops.clock import utc_now
-from ces.uplink.reconnect import Dialler
+from ces.uplink.uplink import Uplink
 
 ROOMS = 3
 
 
 class Publisher:
-    """Numbers its events per room. `said` is how many there are of each."""
+    """Sends events that are numbered per room. `said` counts them by room."""
 
     def __init__(self, name: str, send: Any, seed: int) -> None:
         self.name = name
@@ -35,7 +36,7 @@ class Publisher:
         self._random = random.Random(seed)
 
     def speak(self) -> None:
-        """A few events."""
+        """Send one to three events."""
         for _ in range(self._random.randrange(1, 4)):
             room = f"ITB-{self._random.randrange(ROOMS)}"
             self._send(room, {"key": self.name, "value": str(self.said[room]), "data": "x" * 200})
@@ -43,9 +44,10 @@ class Publisher:
 
 
 class Heard:
-    """Which numbers of one publisher and room have come; as small as little is missing.
+    """The numbers that have arrived from one publisher in one room. Its memory grows only with missing
+    numbers.
 
-    missing: below the highest, and not there yet.
+    missing: numbers below the highest that have not arrived.
     """
 
     def __init__(self) -> None:
@@ -65,7 +67,7 @@ class Heard:
 
 
 class Subscriber:
-    """What it has heard, per publisher and room, and the gaps that it was told of."""
+    """Records the events that a messenger receives, by publisher and room, and the gaps that it reports."""
 
     def __init__(self, messenger: Messenger) -> None:
         self.messenger = messenger
@@ -75,7 +77,7 @@ class Subscriber:
         messenger.on_event(lambda event, room: self.heard[event.key, room].add(int(event.value)))
 
     def faults(self, publishers: list[Publisher]) -> dict[str, int]:
-        """How many events are lost, twice, or out of order."""
+        """The number of gaps, and of events that are lost, duplicated or out of order."""
         found = Counter({"gaps told": len(self.gaps), "lost": 0, "twice": 0, "out of order": 0})
         for publisher in publishers:
             for room, count in publisher.said.items():
@@ -91,23 +93,24 @@ class Subscriber:
 
 
 class Outside(Owner):
-    """An outside service: one ces.2 link to the repeater at a port of this host, dialled for ever."""
+    """An outside service: one ces.2 link to the repeater at a port of this host. It always redials."""
 
-    def __init__(self, port: int, limits: LinkLimits, reactor: Any) -> None:
+    def __init__(self, port: int, settings: LinkSettings, reactor: Any) -> None:
         self.node = f"outside-{port}"
         self._known = KnownRooms()
-        side = Side(self, limits, reactor, Logger(namespace="ces.test.outside"))
-        self.dialler = Dialler(
-            side, Address("ws", "127.0.0.1", port), "/connect/ITB-0/device", "target", reactor
+        side: Side[Link] = Side(settings, reactor, Logger(namespace="ces.test.outside"))
+        self._queue = side.new_queue()
+        address = Address("ws", "127.0.0.1", port)
+        self._uplink = Uplink(
+            self, side, address, "/connect/ITB-0/device", "target", reactor, queue=self._queue
         )
-        self.dialler.dial()
+        self._uplink.dial()
 
     def send(self, room: str, event: dict[str, str]) -> None:
         """Insert one event."""
-        self.dialler.session.outbox.pending.append(make_run(event, room, self._known, 2**20, utc_now))
-        if self.dialler.link is not None:
-            self.dialler.side.turn.add(self.dialler.link)
+        self._queue.pending.append(make_run(event, room, self._known, 2**20, utc_now))
+        self._uplink.flush()
 
     def close(self) -> Deferred[None]:
         """End."""
-        return self.dialler.stop()
+        return Deferred.fromCoroutine(self._uplink.stop())

@@ -10,16 +10,14 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ces.link.owner import LinkLimits
 from ces.link.turn import Memo
-from ces.model.address import parse_address
 from ces.model.wire import CES2
 from ces.ops.logging import LogLevels
 from ces.repeater.api import RepeaterApi
 from ces.repeater.repeater import Repeater
-from ces.repeater.target import TargetLimits
+from ces.repeater.settings import RepeaterSettings
 from tests.support.links import Lines
-from tests.support.network import Answer, Dial, Network
+from tests.support.network import Dial, Meeting, Network
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 """The present time of `Api`."""
@@ -32,6 +30,8 @@ class NoHttp:
 class Bench:
     """One repeater, `hub` being its link's other end once `hub_up` has been called.
 
+    :param settings: of the repeater.
+
     lines: what was logged.
     client: what HTTP targets are asked with.
     undelivered: what targets did not get.
@@ -40,33 +40,24 @@ class Bench:
     def __init__(
         self,
         routes: dict[str, tuple[str, ...]] | None = None,
-        targets: TargetLimits | None = None,
-        spool_bytes: int = 1024 * 1024,
-        undelivered_bytes: int = 1024 * 1024,
         client: Any = None,
-        spool_dir: str = "",
+        **settings: Any,
     ) -> None:
         self.network = Network()
         self.client = client or NoHttp()
         self.lines = Lines()
-        bounds = targets or TargetLimits()
         self.repeater = Repeater(
             "rep-1",
             "rep-node",
-            parse_address("hub", 7100),
+            RepeaterSettings(hub="hub", **settings),
             self.network,
             cast(HTTPClient, self.client),
-            limits=LinkLimits(outbox=bounds.buffer),
-            target_limits=bounds,
-            spool_bytes=spool_bytes,
-            undelivered_bytes=undelivered_bytes,
-            spool_dir=spool_dir,
-            log=Logger(namespace="ces.test", observer=self.lines),
+            Logger(namespace="ces.test", observer=self.lines),
         )
         self.undelivered = self.repeater.pool.undelivered
         self.repeater.route(routes or {})
 
-    def hub_up(self, dialect: str = CES2) -> Answer:
+    def hub_up(self, dialect: str = CES2) -> Meeting:
         """Dial the hub, if that has not been done, and let it answer."""
         if not self.network.dials:
             self.repeater.start()
@@ -83,8 +74,7 @@ class Bench:
     @property
     def dial(self) -> Dial:
         """The one dial that waits."""
-        (dial,) = self.network.dials
-        return dial
+        return self.network.dial
 
     def target(self, url: str) -> dict[str, Any]:
         """What the status says of a target."""
@@ -95,7 +85,7 @@ class Bench:
         done = Deferred.fromCoroutine(self.repeater.stop())
         self.network.settle()
         self.network.pass_time(8)
-        for answer in list(self.network.answers):
+        for answer in list(self.network.meetings):
             answer.cut()
         assert done.called
         done.addErrback(lambda failure: failure.raiseException())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +77,9 @@ def test_a_config_file_that_cannot_be_used_is_named(tmp_path):
     )
     file = tmp_path / "hub.toml"
     file.write_bytes(b'node-id = "\xff"\n')
-    assert fault(hub.Options({}), "--config", str(file)) == f"{file}: not UTF-8 at byte 11, as TOML has to be"
+    assert (
+        fault(hub.Options({}), "--config", str(file)) == f"{file}: not UTF-8 at byte 11; TOML must be UTF-8"
+    )
     file.write_text("\nping-intervl = 7\n")
     assert fault(hub.Options({}), "--config", str(file)) == (
         f"{file}, line 2: ping-intervl: no such setting; did you mean ping-interval?"
@@ -93,7 +94,7 @@ def test_a_config_file_that_cannot_be_used_is_named(tmp_path):
         (["-z"], "option -z: no such option; see --help"),
         (["--listen"], "option --listen: a value is missing"),
         (["--in-room=yes"], "option --in-room: takes no value"),
-        (["--hold", "3"], "option --hold: several options begin so; write it in full"),
+        (["--hold", "3"], "option --hold: several options begin like this; write the name in full"),
         (["start"], "unexpected argument 'start'; every setting is an option: see --help"),
         (
             ["--ping-interval", "soon"],
@@ -115,9 +116,9 @@ def test_a_mistake_on_the_command_line_is_one_sentence(args, sentence):
     [
         ("tcp:99999", "a port is at most 65535"),
         ("tcp:port=70000", "a port is at most 65535"),
-        ("tcp:http", "a part that has to be a number is none"),
-        ("tcp", "a part of it is missing or too much"),
-        ("tcp:1:colour=red", "a part of it is missing or too much"),
+        ("tcp:http", "a part that must be a number is not one"),
+        ("tcp", "a part is missing, or there is one too many"),
+        ("tcp:1:colour=red", "a part is missing, or there is one too many"),
         ("7100", "Unknown endpoint type: '7100'"),
         ("ssl:7100:privateKey=/nowhere", "/nowhere: No such file or directory"),
     ],
@@ -169,11 +170,6 @@ def test_version_is_that_of_the_project(capsys):
     with pytest.raises(SystemExit):
         hub.Options({}).parseOptions(["--version"])
     assert capsys.readouterr().out == f"ces-hub {ces.__version__}\n"
-
-
-def test_a_repeater_is_named_after_its_host_unless_told_otherwise():
-    assert parsed(repeater.Options({})).settings.id == socket.gethostname()
-    assert parsed(repeater.Options({}), "--id", "r").settings.id == "r"
 
 
 def test_the_directory_of_the_spool_is_made_absolute(tmp_path, monkeypatch):

@@ -20,10 +20,9 @@ from twisted.logger import Logger
 
 from ces.model.wire import Run
 from ces.ops.logging import Limited
-from ces.repeater.hub_link import DiskSpool
-from ces.session.session import Session
+from ces.uplink.spool import Spool
 from ces.uplink.spool_file import RETRY, SpoolError, SpoolFile
-from tests.support.links import Lines, record, run
+from tests.support.links import Lines, make_side, record, run
 
 HELD = 50
 """So many runs the process that is killed keeps in its file."""
@@ -174,10 +173,8 @@ def test_what_it_is_told_of_runs_that_it_does_not_hold_does_not_matter(disk: Dis
     spool.close()
 
 
-class SpooledSession(RuleBasedStateMachine):
-    """A session whose outbox is on disk, whatever becomes of its link: after a restart the file holds what
-    the session held.
-    """
+class SpooledQueue(RuleBasedStateMachine):
+    """A queue on disk, whatever becomes of its connections: after a restart the file holds what it held."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,11 +186,12 @@ class SpooledSession(RuleBasedStateMachine):
 
     def begin(self) -> None:
         self.file = self.disk.open()
-        self.outbox = DiskSpool(1000, spare=even)
-        self.session = Session(self.outbox)
-        self.session.restart("s")
-        self.outbox.pending += self.file.load(Run)
-        self.outbox.file = self.file
+        spool = Spool(make_side(self.disk.clock), 1000, "repeater", self.folder.name)
+        self.queue = spool.queue
+        self.queue.priority = even
+        self.queue.restart(numbered=True)
+        self.queue.pending += self.file.load(Run)
+        spool.file = self.file
 
     @rule(counts=st.lists(st.integers(1, 4), min_size=1, max_size=3), size=st.integers(0, 60))
     def put(self, counts: list[int], size: int) -> None:
@@ -201,30 +199,37 @@ class SpooledSession(RuleBasedStateMachine):
             numbers = range(self.number, self.number + count)
             self.number += count
             new = run("A", *[f"{number:04}{'x' * size}" for number in numbers])
-            self.outbox.pending.append(new)
+            self.queue.pending.append(new)
             self.file.add([new])
 
     @rule(budget=st.integers(0, 400))
     def send(self, budget: int) -> None:
-        self.session.take(budget)
+        self.queue.take(budget)
+
+    def received(self, part: float) -> int:
+        """As many as the other side may have received."""
+        queue = self.queue
+        return queue.acknowledged + int(part * (queue.sent - queue.acknowledged))
 
     @rule(part=st.floats(0, 1))
     def acknowledge(self, part: float) -> None:
-        session = self.session
-        session.acknowledge(session.acknowledged + int(part * (session.sent - session.acknowledged)))
+        self.queue.acknowledge(self.received(part))
 
     @rule(part=st.floats(0, 1))
     def resume(self, part: float) -> None:
-        session = self.session
-        session.resume(session.acknowledged + int(part * (session.sent - session.acknowledged)))
+        self.queue.resume(self.received(part))
 
-    @rule(id=st.sampled_from(["", "s"]))
-    def another_session(self, id: str) -> None:
-        self.session.restart(id)
+    @rule(numbered=st.booleans())
+    def another_session(self, numbered: bool) -> None:
+        self.queue.restart(numbered)
+
+    @rule()
+    def close_in_order(self) -> None:
+        self.queue.delivered()
 
     @rule()
     def turn(self) -> None:
-        self.outbox.settle()
+        self.queue.settle()
         self.disk.turn()
 
     @rule()
@@ -243,10 +248,10 @@ class SpooledSession(RuleBasedStateMachine):
     @precondition(lambda self: not self.full)
     @rule()
     def restart(self) -> None:
-        held = records_of(self.session.take_all())
+        held = records_of(self.queue.take_all())
         assert self.file.close() == []
         self.begin()
-        assert records_of(self.outbox.pending) == held
+        assert records_of(self.queue.pending) == held
 
     def teardown(self) -> None:
         self.file.close()
@@ -255,13 +260,13 @@ class SpooledSession(RuleBasedStateMachine):
 
 
 def even(some: Run) -> Run | None:
-    """Spares records with an even number."""
+    """Records with an even number have priority."""
     kept = [one for one in some.records if int(one.split(b'"')[3][:4]) % 2 == 0]
     return Run(some.room, kept) if kept else None
 
 
-TestSpooledSession = SpooledSession.TestCase
-TestSpooledSession.settings = settings(max_examples=60, stateful_step_count=40)
+TestSpooledQueue = SpooledQueue.TestCase
+TestSpooledQueue.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 # -- crashes -------------------------------------------------------------------------------------------------
@@ -324,7 +329,7 @@ def test_on_a_full_disk_all_goes_on_in_memory_until_there_is_space(disk: Disk) -
         disk.turn()
     assert disk.lines == [
         f"the spool {spool.path} cannot be written: database or disk is full; 1 records are in memory only;"
-        " make space, or see what ails the disk: it is tried again every 5 s"
+        " free space or check the disk; the write is repeated every 5 s"
     ]
     disk.clock.advance(RETRY)
     disk.clock.advance(RETRY)
@@ -342,7 +347,7 @@ def test_on_a_full_disk_all_goes_on_in_memory_until_there_is_space(disk: Disk) -
     disk.turn()
     assert spool.unwritten == 3, "it is not tried at every turn"
     disk.clock.advance(RETRY)
-    assert disk.lines[-1] == f"the spool {spool.path} is written again"
+    assert disk.lines[-1] == f"the spool {spool.path} can be written again"
     assert (spool.records, spool.unwritten, spool.fault) == (4, 0, "")
     spool.close()
     assert disk.found() == records_of(before + during + after)
@@ -449,11 +454,14 @@ def sql(statement: str) -> Any:
         (shortened, "it is damaged ("),
         (
             sql("UPDATE runs SET records = substr(records, 1, 20) WHERE id = 7"),
-            "it is damaged (row 7 does not hold whole records of one room); move it away, or name another",
+            "it is damaged (row 7 does not hold whole records of one room); move it away, or choose another",
         ),
         (sql("UPDATE runs SET records = 'text' WHERE id = 7"), "it is damaged (row 7 does not hold"),
-        (sql("PRAGMA user_version = 2"), "a later version of CES has written it; use that one, or another"),
-        (sql("PRAGMA application_id = 0"), "it is no spool of CES; name another directory"),
+        (
+            sql("PRAGMA user_version = 2"),
+            "a later version of CES has written it; use that version or another",
+        ),
+        (sql("PRAGMA application_id = 0"), "it is not a spool of CES; choose another directory"),
     ],
 )
 def test_a_file_that_is_damaged_or_not_ours_is_left_alone(disk: Disk, break_it: Any, sentence: str) -> None:
@@ -462,7 +470,7 @@ def test_a_file_that_is_damaged_or_not_ours_is_left_alone(disk: Disk, break_it: 
 
 def test_two_cannot_use_one_file_at_a_time(disk: Disk) -> None:
     spool = disk.open()
-    with pytest.raises(SpoolError, match="another process uses it; give each a directory of its own"):
+    with pytest.raises(SpoolError, match="another process uses it; give each process its own directory"):
         Disk(disk.folder).open()
     program = f"import sqlite3; sqlite3.connect({spool.path!r}, timeout=0).execute('SELECT * FROM runs')"
     other = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
@@ -475,9 +483,9 @@ def test_a_directory_that_cannot_be_made_or_written_is_said(tmp_path: Path) -> N
     file = tmp_path / "file"
     file.write_text("")
     for folder, sentence in (
-        (file, "File exists; name a directory that can be made and written"),
-        (file / "below", "Not a directory; name a directory that can be made and written"),
-        ("/proc/nowhere", "No such file or directory; name a directory that can be made and written"),
+        (file, "File exists; choose a directory that can be created and written"),
+        (file / "below", "Not a directory; choose a directory that can be created and written"),
+        ("/proc/nowhere", "No such file or directory; choose a directory that can be created and written"),
         (
             "/proc",
             "unable to open database file; the directory must be writable and the disk must have space",

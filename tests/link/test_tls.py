@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ces.link.tls import why_lost
 from ces.model.address import Address
-from ces.uplink.reconnect import Dialler
+from ces.uplink.uplink import Uplink
 from tests.support.certificates import endpoint, make_certificate
 from tests.support.links import Recorder, make_side
 
@@ -66,16 +66,19 @@ async def why_not(description: str) -> str:
 
     port = await serverFromString(reactor, description).listen(Factory.forProtocol(Talker))
     failed: Deferred[str] = Deferred()
-    dialler = Dialler(
-        make_side(Recorder(), reactor),
+    side = make_side(reactor)
+    uplink = Uplink(
+        Recorder(),
+        side,
         Address("wss", "localhost", port.getHost().port),
         "/connect/messenger",
         "messenger",
         reactor,
+        queue=side.new_queue(),
         failed=failed.callback,
     )
-    dialler.dial()
+    uplink.dial()
     reason = await failed
-    await dialler.stop()
+    await uplink.stop()
     await port.stopListening()
     return reason

@@ -1,63 +1,55 @@
-"""The spool: events that the application has sent and that the hub has not acknowledged yet.
+"""What the application has sent and the hub has not acknowledged yet.
 
-An outbox that outlives links. The run of each `send` carries its Deferred (`ces.messenger.sendable.Sending`).
-With a file (`ces.uplink.spool_file`) the spool outlives the process, too.
+The run of each `send` carries its Deferred (`ces.messenger.sendable.Sending`). The queue, and its copy on
+disk, are those of `ces.uplink.spool.Spool`, which tells this module what becomes of each run.
 
-Owns the events that wait and the Deferreds of those who wait for them; does not know links. Deferreds fire in
-a later reactor turn, never while a link takes records: their callbacks may send again, or close the link.
+Owns the Deferreds of those who wait; does not know links. Deferreds fire in a later reactor turn, never while
+a link takes records: their callbacks may send again, or close the link.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from ces.link.link import Link
+from ces.link.side import Side
 from ces.messenger.sendable import Sending
 from ces.messenger.waiting import Dropped, Kept, Waiting
 from ces.model.wire import Run
-from ces.session.outbox import Outbox
-from ces.uplink.spool_file import SpoolFile
+from ces.uplink.spool import Spool
 
 
-class Spool(Outbox):
-    """Runs of one record. A full spool drops the oldest.
+class Outgoing:
+    """Runs of one record on their way to the hub. A full spool drops the oldest.
 
-    :param limit: limit in bytes.
+    :param limit: limit for the spool in bytes.
+    :param folder: directory of the spool on disk; empty for none.
     :param waits: limit for the number of Deferreds that `emptied` has handed out and that wait.
-    :param clock: schedules a call after the reactor turn.
     :param lost: called with the number of dropped records, once per turn.
     """
 
-    __slots__ = (
-        "_call",
-        "_clock",
-        "_emptied",
-        "_gone",
-        "_handed",
-        "_kept",
-        "_lost",
-        "_put",
-        "file",
-        "records_left",
-        "waiting",
-    )
-
-    hears = True
-
-    def __init__(self, limit: int, waits: int, clock: IReactorTime, lost: Callable[[int], None]) -> None:
-        super().__init__(limit)
+    def __init__(
+        self,
+        side: Side[Link],
+        limit: int,
+        folder: str | os.PathLike[str],
+        waits: int,
+        lost: Callable[[int], None],
+    ) -> None:
+        self.spool = Spool(side, limit, "messenger", folder, Sending, self)
+        self.queue = self.spool.queue
         self.waiting = 0
         """Bytes that wait or are in flight."""
         self._put = 0
         self.records_left = 0
-        """Number of records that have left: done, dropped, or kept in a file."""
-        self.file: SpoolFile | None = None
-        """Holds the same events on disk; None without a spool directory."""
-        self._clock = clock
+        """Number of records that have left: done, dropped, or kept on disk."""
+        self._clock = side.clock
         self._lost = lost
         self._handed: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
@@ -70,34 +62,36 @@ class Spool(Outbox):
         """Number of records that wait or are in flight."""
         return self._put - self.records_left
 
+    def open(self) -> None:
+        """Use the spool on disk, if there is to be one, and send what it holds.
+
+        :raises ces.uplink.spool_file.SpoolError: when it cannot be used.
+        """
+        for run in self.spool.open():
+            assert isinstance(run, Sending)
+            self._count(run)
+        self._bound()
+
     def put(self, run: Sending) -> Deferred[None]:
         """Add a run. Fires when the run is done; fails with `Dropped` or `Kept` when it will not be sent.
 
         A failure that nobody handles is not logged.
         """
-        if self.file is not None:
-            self.file.add([run])
-        return self._wait(run)
+        self.spool.add([run])
+        sent = self._count(run)
+        self.queue.pending.append(run)
+        self._bound()
+        return sent
 
-    def restore(self, file: SpoolFile) -> int:
-        """Use this file from now on, and add the runs in it. Return the number of its records.
-
-        :raises ces.uplink.spool_file.SpoolError: when the file cannot be read.
-        """
-        found = file.load(Sending)
-        self.file = file
-        for run in found:
-            self._wait(run)
-        return len(found)
-
-    def _wait(self, run: Sending) -> Deferred[None]:
+    def _count(self, run: Sending) -> Deferred[None]:
         run.answer = sent = Deferred[None]()
         self._put += 1
-        self.pending.append(run)
         self.waiting += run.weight
-        if self.waiting > self.limit:
-            self.settle()
         return sent
+
+    def _bound(self) -> None:
+        if self.waiting > self.queue.limit:
+            self.queue.settle()
 
     def emptied(self) -> Deferred[None]:
         """Fires when every record added so far has left.
@@ -109,37 +103,34 @@ class Spool(Outbox):
         return self._emptied.wait(self._put)
 
     def done(self, runs: list[Run]) -> None:
+        """The hub has acknowledged these runs (`ces.session.queue.Watcher`)."""
         for run in runs:
             self._leave(run, self._handed)
 
-    def lost(self, run: Run) -> None:
+    def evicted(self, run: Run) -> None:
+        """The spool was full."""
         self._leave(run, self._gone)
 
-    def close(self, unacknowledged: list[Run]) -> int:
-        """Empty the spool at once: each event stays in the file, or is dropped when there is none.
+    def cut(self, run: Run, rest: Run) -> None:
+        """A run here has one record, and is not cut."""
 
-        :param unacknowledged: the runs in flight.
-        :return: number of records that stay in the file.
-        """
-        left = unacknowledged + self.take_all()
-        file, self.file = self.file, None
-        lost = set(left if file is None else file.close())
+    def close(self) -> None:
+        """Empty the spool at once: each event stays on disk, or is dropped when there is none."""
+        left = self.queue.take_all()
+        lost = set(self.spool.close(left))
         for run in left:
             if run in lost:
-                self.dropped += 1
-                self.lost(run)
+                self.queue.dropped += 1
+                self._leave(run, self._gone)
             else:
                 self._leave(run, self._kept)
         if self._call is not None:
             self._call.cancel()
             self._tell()
-        return len(left) - len(lost)
 
     def _leave(self, run: Run, to: list[Deferred[None]]) -> None:
         """Count a record that has left, and add its Deferred to the list of its outcome."""
         assert isinstance(run, Sending)
-        if self.file is not None:
-            self.file.remove([run])
         self.records_left += 1
         self.waiting -= run.weight
         to.append(run.answer)

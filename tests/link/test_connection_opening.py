@@ -1,4 +1,4 @@
-"""How a link opens: handshake, hello, and who is let in (docs/protocol.md sections 3 and 5)."""
+"""How a connection opens: handshake, hello, and who is let in (docs/protocol.md sections 3 and 5)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import ensureDeferred
 
-from ces.link.owner import LinkLimits
-from ces.link.protocol import Link
+from ces.config.link import LinkSettings
+from ces.link.link import Link
 from ces.model.wire import CES1, CES2
 from tests.support.links import (
+    ANSWER,
     UPGRADE,
     Alone,
     Recorder,
+    accepted,
     dialling,
     frame,
-    linked,
     record,
+    requested,
     run,
     serving,
     upgraded,
 )
+from tests.support.network import Linked, linked
 
 DIALECTS = pytest.mark.parametrize("dialect", [CES1, CES2])
 KINDS = pytest.mark.parametrize("kind", ["messenger", "repeater", "hub"])
 ENDS = pytest.mark.parametrize("end", [serving, dialling])
+
+
+def stop(pair: Linked) -> None:
+    """End the uplink of a pair."""
+    ensureDeferred(pair.uplink.stop())
+    pair.settle()
 
 
 @KINDS
@@ -36,24 +46,23 @@ def test_a_pair_opens_carries_records_and_closes(kind: str, dialect: str) -> Non
     pair = linked(kind, dialect)
     assert (pair.link.dialect, pair.peer.dialect) == (dialect, dialect)
     assert (pair.link.kind, pair.peer.kind) == (kind, kind)
-    assert (pair.link.joined, pair.peer.joined) == (True, True)
+    assert (pair.link.connected, pair.peer.connected) == (True, True)
     names = ("served", "dialled") if dialect == CES2 else ("", "")
     assert (pair.link.node, pair.peer.node) == names
     pair.link.put(run("A", "1", "2"))
     pair.link.put(run("", "3"))
-    pair.link.factory.side.turn.add(pair.link)
+    pair.uplink.flush()
     pair.peer.put(run("B", "4"))
-    pair.peer.factory.side.turn.add(pair.peer)
+    pair.peer.side.turn.add(pair.peer)
     pair.settle()
     assert pair.served.records == [record("A", "1"), record("A", "2"), record("", "3")]
     assert pair.dialled.records == [record("B", "4")]
     assert (pair.link.records_in, pair.peer.records_in) == (1, 3)
-    assert (pair.link.outbox.taken, pair.peer.outbox.taken) == (3, 1)
-    pair.link.end(1000, "done")
-    pair.settle()
-    assert pair.dialled.reasons == ["closed with 1000: done"]
-    assert pair.served.reasons == ["closed by the other side with 1000: done"]
-    assert pair.clock.getDelayedCalls() == []
+    assert (pair.link.queue.taken, pair.peer.queue.taken) == (3, 1)
+    stop(pair)
+    assert pair.dialled.reasons[0].startswith("closed with 1000: closing")
+    assert pair.served.reasons == ["closed by the other side with 1000: closing"]
+    assert pair.network.getDelayedCalls() == []
 
 
 def test_the_hello_travels_both_ways_and_says_what_the_protocol_says() -> None:
@@ -62,7 +71,7 @@ def test_the_hello_travels_both_ways_and_says_what_the_protocol_says() -> None:
     alone.send_text({"hello": {"node": "peer", "session": None, "received": 0}})
     [(opcode, payload)] = alone.frames()
     assert opcode == 1
-    (session,) = alone.link.factory.side.sessions
+    (session,) = alone.side.sessions
     assert len(session) >= 20
     assert json.loads(payload) == {
         "hello": {"node": "here", "session": session, "received": 0, "resumed": False, "window": 120}
@@ -71,21 +80,21 @@ def test_the_hello_travels_both_ways_and_says_what_the_protocol_says() -> None:
 
 
 def test_the_dialling_side_says_hello_first_and_joins_when_it_is_answered() -> None:
-    pair = linked(settle=False)
-    sent = []
-    original = pair.link.tell
-    pair.link.tell = lambda message: (sent.append(message), original(message))[1]  # type: ignore[method-assign]
-    pair.settle()
-    assert [(message.node, message.session, message.received) for message in sent] == [("dialled", None, 0)]
-    assert pair.dialled.calls == ["admit", "joined"]
+    alone = requested()
+    alone.receive(upgraded(alone.written()))
+    [(opcode, payload)] = alone.frames()
+    assert (opcode, json.loads(payload)) == (1, {"hello": {"node": "here", "session": None, "received": 0}})
+    assert alone.owner.calls == []
+    alone.send(1, ANSWER % b"peer")
+    assert alone.owner.calls == ["admit", "joined"]
 
 
 def test_a_client_that_offers_other_subprotocols_gets_a_ces1_link() -> None:
-    pair = linked(settle=False)
-    pair.peer.dataReceived(UPGRADE % b"Sec-WebSocket-Protocol: chat, mqtt\r\n")
-    answer = b"".join(pair.pump.serverIO.stream)
+    alone = accepted()
+    alone.receive(UPGRADE % b"Sec-WebSocket-Protocol: chat, mqtt\r\n")
+    answer = alone.written()
     assert (b"101" in answer, b"Sec-WebSocket-Protocol" in answer) == (True, False)
-    assert (pair.peer.dialect, pair.served.calls) == (CES1, ["joined"])
+    assert (alone.connection.dialect, alone.owner.calls) == (CES1, ["admit", "joined"])
 
 
 @ENDS
@@ -96,19 +105,21 @@ def test_a_refused_node_is_told_why_and_its_records_are_not_heard(end: Callable[
     frames = alone.frames()
     assert frames[-1] == (8, (4409).to_bytes(2, "big") + b"this hub itself")
     # The serving side's own hello comes first, so that who dialled learns whom it has reached.
-    assert [opcode for opcode, _ in frames] == ([1, 8] if alone.link.serving else [8])
+    assert [opcode for opcode, _ in frames] == ([1, 8] if alone.connection.serving else [8])
     alone.send(2, record("A"))
     alone.send_text({"rooms": ["A"], "create": True})
     assert alone.owner.calls == ["admit"]
-    assert (alone.link.refusal, alone.link.close_code) == ("this hub itself", 4409)
+    assert (alone.connection.link, alone.connection.code) == (None, 4409)
+    assert alone.connection.ended == "closed with 4409: this hub itself"
 
 
 def test_a_refused_pair_ends_without_having_joined() -> None:
     pair = linked("hub", served=Recorder("served", refusals={"dialled": "no"}))
     assert "joined" not in pair.served.calls
-    assert pair.peer.ended == "closed with 4409: no"
-    assert pair.link.ended == "closed by the other side with 4409: no"
-    assert pair.clock.getDelayedCalls() == []
+    assert pair.meeting.served.ended == "closed with 4409: no"
+    assert pair.uplink.reason == "closed by the other side with 4409: no"
+    stop(pair)
+    assert (pair.served.links, pair.network.getDelayedCalls()) == ([], [])
 
 
 @ENDS
@@ -122,7 +133,7 @@ def test_a_refused_pair_ends_without_having_joined() -> None:
         (1, b'{"hello":{"node":""}}', "the first message was not a hello: the node of a hello is 1 to 128"),
     ],
 )
-def test_whatever_comes_before_the_hello_ends_the_link_with_4400(
+def test_whatever_comes_before_the_hello_closes_the_connection_with_4400(
     end: Callable[..., Alone], opcode: int, payload: bytes, reason: str
 ) -> None:
     alone = end(hello="")
@@ -134,39 +145,45 @@ def test_whatever_comes_before_the_hello_ends_the_link_with_4400(
     assert alone.owner.calls == []
 
 
+@pytest.mark.parametrize("dialling_side", [True, False], ids=["dialling", "serving"])
 @DIALECTS
-def test_an_owner_may_end_a_link_as_it_joins(dialect: str) -> None:
+def test_an_owner_may_end_a_link_as_it_joins(dialect: str, dialling_side: bool) -> None:
     class Ending(Recorder):
         def joined(self, link: Link) -> None:
             super().joined(link)
             link.end(4429, "too many links")
 
-    pair = linked(dialect=dialect, dialled=Ending("dialled"))
-    assert pair.dialled.reasons == ["closed with 4429: too many links"]
-    assert pair.clock.getDelayedCalls() == []
+    ending = Ending("ending")
+    owners = {"dialled" if dialling_side else "served": ending}
+    pair = linked(dialect=dialect, dialled=owners.get("dialled"), served=owners.get("served"))
+    stop(pair)
+    assert ending.calls == ["admit", "joined", "detached", "left"]
+    assert ending.reasons[0].startswith("closed with 4429: too many links")
+    assert pair.network.getDelayedCalls() == []
 
 
-def test_a_second_hello_ends_the_link_with_4400() -> None:
+def test_a_second_hello_closes_the_connection_with_4400() -> None:
     alone = serving()
     alone.send_text({"hello": {"node": "other"}})
     assert alone.closed_with() == (4400, "a second hello")
-    assert alone.owner.calls == ["admit", "joined", "left"]
+    alone.lose()
+    assert alone.owner.calls == ["admit", "joined", "detached", "left"]
 
 
 def test_an_endless_handshake_is_cut() -> None:
-    pair = linked(settle=False)
+    alone = accepted()
     for _ in range(3):
-        pair.peer.dataReceived(b"x" * (LinkLimits().header // 2))
-    assert pair.peer.transport.disconnecting
-    assert pair.peer.ended == f"an opening handshake of more than {LinkLimits().header} bytes"
+        alone.receive(b"x" * (LinkSettings().header_limit // 2))
+    assert alone.transport.disconnecting
+    assert alone.connection.ended == f"an opening handshake of more than {LinkSettings().header_limit} bytes"
 
 
 def test_many_records_may_come_in_one_read_with_the_answer_to_the_handshake() -> None:
-    pair = linked(dialect=CES1, settle=False)
-    request = pair.pump.clientIO.getOutBuffer()
+    alone = requested()
     records = [record("A", "x" * 400)] * 100
-    pair.link.dataReceived(upgraded(request, CES1) + b"".join(frame(2, r, masked=False) for r in records))
-    assert pair.dialled.records == records
+    answer = upgraded(alone.written(), CES1)
+    alone.receive(answer + b"".join(frame(2, one, masked=False) for one in records))
+    assert alone.owner.records == records
 
 
 @given(
@@ -179,11 +196,9 @@ def test_many_records_may_come_in_one_read_with_the_answer_to_the_handshake() ->
 )
 @settings(max_examples=200, deadline=None)
 def test_any_handshake_opens_a_link_or_is_refused(data: bytes) -> None:
-    pair = linked(settle=False)
-    for part in (data, b"\r\n\r\n"):
-        pair.peer.dataReceived(part)
-    answer = b"".join(pair.pump.serverIO.stream)
-    assert answer[:12] in (
+    alone = accepted()
+    alone.receive(data, b"\r\n\r\n")
+    assert alone.written()[:12] in (
         b"HTTP/1.1 101",
         b"HTTP/1.1 400",
         b"HTTP/1.1 405",
@@ -191,22 +206,22 @@ def test_any_handshake_opens_a_link_or_is_refused(data: bytes) -> None:
         b"HTTP/1.1 426",
         b"",
     )
-    assert "unexpected" not in "".join(pair.lines)
+    assert "unexpected" not in "".join(alone.lines)
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda junk: b"HTTP/1.1 101 " + junk))
 @settings(max_examples=200, deadline=None)
 def test_any_answer_to_a_handshake_opens_a_link_or_ends_it_with_a_reason(data: bytes) -> None:
-    pair = linked(settle=False)
-    pair.link.dataReceived(data + b"\r\n\r\n")
-    assert pair.link.ended
-    assert "unexpected" not in "".join(pair.lines)
+    alone = requested()
+    alone.receive(data + b"\r\n\r\n")
+    assert alone.connection.ended
+    assert "unexpected" not in "".join(alone.lines)
 
 
 def test_a_handshake_that_is_refused_says_why_in_its_body() -> None:
-    pair = linked(settle=False)
-    pair.peer.dataReceived((UPGRADE % b"").replace(b"Version: 13", b"Version: 8"))
-    head, _, body = b"".join(pair.pump.serverIO.stream).decode().partition("\r\n\r\n")
+    alone = accepted()
+    alone.receive((UPGRADE % b"").replace(b"Version: 13", b"Version: 8"))
+    head, _, body = alone.written().decode().partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
     assert f"\r\nContent-Length: {len(body)}\r\n" in head
     assert "\r\nSec-WebSocket-Version: 13" in head
@@ -214,13 +229,10 @@ def test_a_handshake_that_is_refused_says_why_in_its_body() -> None:
 
 
 def test_bad_handshakes_are_logged_at_a_limited_rate() -> None:
-    pair = linked(settle=False)
-    factory = pair.peer.factory
-    for _ in range(50):
-        link = factory.buildProtocol(None)
-        link.makeConnection(type(pair.peer.transport)(link, True))
-        link.dataReceived(b"POST / HTTP/1.1\r\n\r\n")
-    assert len([line for line in pair.lines if "handshake" in line]) == 1
+    alone = accepted()
+    for one in (alone, *(accepted(side=alone.side) for _ in range(49))):
+        one.receive(b"POST / HTTP/1.1\r\n\r\n")
+    assert len([line for line in alone.lines if "handshake" in line]) == 1
 
 
 def test_a_link_is_called_by_its_node_or_its_peer() -> None:

@@ -1,14 +1,15 @@
-"""What comes in on a link: records and text, good and malformed (docs/protocol.md sections 2 to 5)."""
+"""What a link receives: records and text, good and malformed (docs/protocol.md sections 2 to 5)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 
-from ces.link.owner import LinkLimits
-from ces.link.turn import Memo
+from ces.config.link import LinkSettings
 from ces.model.control import SubscriptionChange
 from ces.model.wire import CES1, CES2
 from tests.support.links import (
@@ -17,16 +18,22 @@ from tests.support.links import (
     Recorder,
     dialling,
     frame,
-    linked,
     record,
     run,
     serving,
 )
 from tests.support.logged import LoggedFailures
+from tests.support.network import linked
 
 DIALECTS = pytest.mark.parametrize("dialect", [CES1, CES2])
 KINDS = pytest.mark.parametrize("kind", ["messenger", "repeater", "hub"])
 ENDS = pytest.mark.parametrize("end", [serving, dialling])
+
+
+def errors(alone: Alone) -> list[dict[str, Any]]:
+    """The errors that the connection has told the other side of since it was last asked."""
+    texts = [json.loads(payload) for opcode, payload in alone.frames() if opcode == 1]
+    return [text["error"] for text in texts if "error" in text]
 
 
 @DIALECTS
@@ -39,18 +46,16 @@ def test_malformed_records_are_counted_and_logged_and_the_link_goes_on(
     for message in (b"no\n", record("A", "1"), b"*\n{}\n", record("A", "2")):
         alone.send(2, message)
     assert alone.owner.records == [record("A", "1"), record("A", "2")]
-    assert (alone.link.malformed, alone.link.factory.side.malformed, alone.link.joined) == (2, 2, True)
+    assert (alone.link.malformed, alone.side.malformed, alone.link.connected) == (2, 2, True)
     assert len([line for line in alone.lines if "malformed" in line]) == 1
-    told = [json.loads(payload)["error"] for _, payload in alone.frames()]
-    assert [error["code"] for error in told] == ([4400, 4400] if dialect == CES2 else [])
+    assert [error["code"] for error in errors(alone)] == ([4400, 4400] if dialect == CES2 else [])
 
 
 def test_a_peer_is_told_once_for_a_message_with_many_malformed_records() -> None:
     alone = serving()
     alone.send(2, b"*\n{1}\n" * 3 + record("A"))
-    [(_, payload)] = alone.frames()
     reason = "the room is '*', which is for subscriptions only (and 2 more)"
-    assert json.loads(payload) == {"error": {"code": 4400, "reason": reason}}
+    assert errors(alone) == [{"code": 4400, "reason": reason}]
 
 
 @DIALECTS
@@ -58,10 +63,11 @@ def test_a_link_that_sends_nothing_but_malformed_records_is_closed_after_100(dia
     alone = serving(dialect=dialect)
     for _ in range(99):
         alone.send(2, b"no\n")
-    assert alone.link.joined
+    assert alone.link.connected
     alone.written()
     alone.send(2, b"no\n")
     assert alone.closed_with()[0] == 4400
+    alone.lose()
     assert alone.owner.reasons[0].startswith("closed with 4400: nothing but malformed records, 100 of them")
 
 
@@ -70,7 +76,7 @@ def test_one_good_record_forgives_any_number_of_malformed_ones() -> None:
     alone.send(2, record("A"))
     for _ in range(300):
         alone.send(2, b"no\n")
-    assert (alone.link.joined, alone.link.malformed) == (True, 300)
+    assert (alone.link.connected, alone.link.malformed) == (True, 300)
 
 
 @ENDS
@@ -78,7 +84,7 @@ def test_one_good_record_forgives_any_number_of_malformed_ones() -> None:
 def test_a_message_above_the_limit_closes_the_link_with_1009(
     end: Callable[..., Alone], fragmented: bool
 ) -> None:
-    alone = end(dialect=CES1, limits=LinkLimits(message=1000))
+    alone = end(dialect=CES1, settings=LinkSettings(message_limit=1000))
     served = alone.link.serving
     largest = record("A", "x" * (1000 - len(record("A"))))
     alone.send(2, largest)
@@ -88,7 +94,7 @@ def test_a_message_above_the_limit_closes_the_link_with_1009(
     else:
         alone.send(2, b"x" * 1001)
     assert alone.closed_with()[0] == 1009
-    assert (alone.link.close_code, alone.owner.reasons[0][:16]) == (1009, "closed with 1009")
+    assert (alone.link.close_code, alone.link.ended[:16]) == (1009, "closed with 1009")
     alone.send(2, record("A"))
     assert alone.owner.records == [largest]
 
@@ -98,13 +104,13 @@ def test_a_record_that_grows_above_the_limit_is_malformed_and_the_link_goes_on(
     end: Callable[..., Alone],
 ) -> None:
     """With the LF that it lacks it would close the link of everyone that it is passed on to."""
-    alone = end(dialect=CES1, limits=LinkLimits(message=100))
+    alone = end(dialect=CES1, settings=LinkSettings(message_limit=100))
     fits, grows = b"A\n{%b}\n" % (b"x" * 95), b"A\n{%b}" % (b"x" * 96)
     assert len(fits) == len(grows) == 100
     alone.receive(b"".join(frame(2, one, alone.link.serving) for one in (fits, grows, record("A"))))
     alone.send(2, grows)
     assert alone.owner.records == [fits, record("A")]
-    assert (alone.link.joined, alone.link.malformed, alone.link.records_in) == (True, 2, 2)
+    assert (alone.link.connected, alone.link.malformed, alone.link.records_in) == (True, 2, 2)
     assert any("more than 100 bytes" in line for line in alone.lines)
 
 
@@ -161,7 +167,7 @@ def test_malformed_text_is_counted_and_the_link_goes_on(dialect: str, message: s
     alone = serving(dialect=dialect)
     alone.send(1, message.encode())
     alone.send_text({"rooms": ["A"]})
-    assert (alone.link.malformed, alone.link.joined, alone.owner.changes) == (
+    assert (alone.link.malformed, alone.link.connected, alone.owner.changes) == (
         1,
         True,
         [SubscriptionChange(["A"])],
@@ -198,7 +204,7 @@ def test_text_that_is_not_utf8_closes_the_link_with_1007(dialect: str) -> None:
     alone = serving(dialect=dialect)
     alone.send(1, b'{"rooms":["\xff"]}')
     assert alone.closed_with()[0] == 1007
-    assert alone.owner.reasons[0].startswith("closed with 1007")
+    assert alone.link.ended.startswith("closed with 1007")
 
 
 def test_a_fragmented_message_is_one_message() -> None:
@@ -209,35 +215,58 @@ def test_a_fragmented_message_is_one_message() -> None:
     assert alone.frames() == [(10, b"")]
 
 
-@pytest.mark.parametrize("call", ["admit", "joined", "received", "subscribed", "left"])
+@pytest.mark.parametrize("call", ["admit", "joined", "received", "told", "detached", "left"])
 @DIALECTS
-def test_an_owner_that_raises_costs_that_link_alone(
+def test_an_owner_that_raises_costs_that_connection_alone(
     call: str, dialect: str, logged_failures: LoggedFailures
 ) -> None:
     pair = linked(dialect=dialect, served=Recorder("served", fails={call}))
     good = linked(dialect=dialect)
-    if pair.peer.joined:
+    if pair.served.links and pair.peer.connected:
         pair.link.tell(SubscriptionChange(["A"], True))
         pair.link.put(run("A"))
-        pair.link.flush(Memo())
+        pair.uplink.flush()
         pair.settle()
-        pair.link.end(1000, "done")
+        pair.meeting.dialled.end(1000, "done")
         pair.settle()
-    raised = not (call == "admit" and dialect == CES1)
-    assert len(logged_failures.flush(OwnerFailed)) == raised
-    assert not pair.peer.joined
+    ensureDeferred(pair.uplink.stop())
+    pair.network.pass_time(LinkSettings().session_window + 1, step=10)
+    assert len(logged_failures.flush(OwnerFailed)) == (
+        not (call == "told" and "told" not in pair.served.calls)
+    )
+    assert pair.served.links == []
     assert pair.served.calls.count("left") == ("joined" in pair.served.calls)
-    assert pair.clock.getDelayedCalls() == []
-    assert good.peer.joined
+    assert pair.network.getDelayedCalls() == []
+    assert good.peer.connected
 
 
-def test_an_owner_that_raises_when_silence_ends_a_link_does_not_stop_the_sweep(
+def test_an_owner_that_raises_when_a_link_is_attached_costs_that_connection_alone(
     logged_failures: LoggedFailures,
 ) -> None:
-    alone = serving(owner=Recorder(fails={"left"}))
-    other = alone.link.factory.buildProtocol(None)
-    beside = Alone(Recorder(), alone.clock, other, alone.lines)
+    pair = linked(served=Recorder("served", fails={"attached"}))
+    pair.cut()
+    pair.redial()
+    assert len(logged_failures.flush(OwnerFailed)) == 1
+    assert not pair.peer.connected
+    pair.served.fails.clear()
+    pair.redial()
+    pair.link.put(run("A"))
+    pair.uplink.flush()
+    pair.settle()
+    assert (pair.served.records, pair.peer.connected) == ([record("A")], True)
+
+
+@pytest.mark.parametrize("call", ["detached", "left"])
+@DIALECTS
+def test_an_owner_that_raises_when_silence_ends_a_connection_does_not_stop_the_sweep(
+    call: str, dialect: str, logged_failures: LoggedFailures
+) -> None:
+    alone = serving(owner=Recorder(fails={call}), dialect=dialect)
+    beside = serving(side=alone.side)
     alone.clock.pump([1] * 60)
     assert alone.transport.disconnecting
     assert beside.transport.disconnecting
+    alone.lose()
+    alone.clock.pump([1] * 122)
+    assert alone.owner.links == []
     assert len(logged_failures.flush(OwnerFailed)) == 1

@@ -1,0 +1,675 @@
+"""A connection: one WebSocket, a thin adapter over Autobahn. Its two ends are in `ces.link.serving` and
+`ces.link.dialling`; no other modules subclass Autobahn's protocols.
+
+The way in: bytes -> whole binary frames by `ces.model.frames`, everything else by Autobahn -> the link. The
+way out: the link writes ready-made frames; texts, pings and closes go the same way and so in order.
+
+Owns its socket, its place in life (`ces.session.life`), its deadlines and its close. Who decides which link
+it gets is its `Opener`.
+
+Autobahn's behaviour is changed in these places, each for the reason beside it: `log` (its texts hold what an
+attacker sent, at any rate), `tcpNoDelay` (it means to set it, and does not), `consumeData` (the fast way),
+`sendData` (one way out for its bytes and ours), `_closeConnection` (it resets connections that closed in good
+order), the close and handshake timers (they sit on the global reactor: the sweep of `ces.link.keepalive` has
+the deadlines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from autobahn.twisted.websocket import WebSocketAdapterProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ces.link.direct import end_stream, unsent
+from ces.link.link import Link, Owner
+from ces.link.side import Side
+from ces.link.tls import why_lost
+from ces.link.turn import Memo
+from ces.model import frames
+from ces.model.control import (
+    Hello,
+    MalformedControl,
+    Message,
+    SubscriptionChange,
+    ack_number,
+    ack_text,
+    read_control,
+    write_control,
+)
+from ces.model.routing import MESSENGER
+from ces.model.wire import CES1
+from ces.session.life import HEARD, NORMAL, PROTOCOL_ERROR, TRANSITIONS, State, Step
+from ces.session.queue import OutOfStep
+from ces.session.session import Session
+
+ACK_FRAME = 40
+"""An acknowledgement is no longer than this, in bytes, its frame included."""
+
+FRAMES = 1000
+"""A message may come in at most this many frames: Autobahn keeps a list of them, the empty ones included."""
+
+PIECES = 1000
+"""The pieces of a message are joined in groups of this size: each takes up 40 bytes beside its own."""
+
+
+class Opener(Protocol):
+    """Who decides what becomes of a connection that opens, and is told when it is gone."""
+
+    kind: str
+    owner: Owner
+
+    @property
+    def side(self) -> Side[Link]: ...
+
+    def hello(self, connection: Connection) -> Hello:
+        """What a dialling side says first in ces.2."""
+
+    def opened(self, connection: Connection, hello: Hello | None) -> None:
+        """The connection speaks ces.1 (no hello), or the other side has said hello: give it a link, with
+        `Connection.begin`, or end it.
+        """
+
+    def carried(self, connection: Connection) -> None:
+        """The connection has carried a record for the first time."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone."""
+
+
+class _Mute:
+    """Takes Autobahn's log calls and writes nothing: the owner logs what matters, at a limited rate."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self._say
+
+    @staticmethod
+    def _say(*args: object, **fields: object) -> None:
+        pass
+
+
+def _gather(pieces: list[bytes]) -> None:
+    """Join the last `PIECES` when the first of them is small: no byte is copied twice for it."""
+    if len(pieces) >= PIECES and len(pieces[-PIECES]) < PIECES:
+        pieces[-PIECES:] = [b"".join(pieces[-PIECES:])]
+
+
+@implementer(IPushProducer)
+class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
+    """What both ends have in common; stands before Autobahn's own protocol of the end.
+
+    dialect: ``ces.1`` or ``ces.2``, once the opening handshake is done.
+    link: the link that it carries records for, once it has one.
+    session: the receiving half of the session that it carries.
+    life: where it is in its life.
+    node: who the other side says it is; "" before that, and on ces.1.
+    code: what it was closed with, by whichever side; None when it was cut.
+    ended: why it ended.
+    refused: the HTTP status with which a server refused the opening handshake, or None.
+    finished: both close frames were exchanged and the other side's stream was read to its end.
+    """
+
+    # What each record or acknowledgement needs, side by side: a connection's other attributes are spread over
+    # so large a dict that each costs a trip to memory when thousands of connections are busy.
+    __slots__ = (
+        "_at_rest",
+        "_carried",
+        "_message_limit",
+        "_missing",
+        "_seconds",
+        "blocked",
+        "dialect",
+        "heard",
+        "life",
+        "link",
+        "masked",
+        "session",
+        "write",
+    )
+
+    serving: bool
+    log: Any = _Mute()
+    tcpNoDelay = True
+    """Autobahn asks for it before it has it from the factory, and hides that this fails: small events would
+    wait up to 40 ms for the kernel's acknowledgement of what went before."""
+
+    # Autobahn's, whose own declarations do not agree with each other or say too little.
+    factory: Any
+    transport: Any
+    peer: Any
+    _transport_details: Any
+
+    write: Callable[[list[bytes], int], None]
+    opener: Opener
+    node = ""
+    path = ""
+    refused: int | None = None
+    code: int | None = None
+    ended = ""
+    finished = False
+    due_bucket: int | None = None
+
+    _deaf = False
+    """Records that come are not taken: this side has closed, or dropped the connection."""
+    _parts: list[bytes]
+    _frames = 0
+    _since = 0.0
+    _next_ping = 0.0
+    _unread = 0
+    """Bytes of text messages that were sent while the transport was full."""
+    _pinged: bytes | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialect = CES1
+        self.masked = self.serving
+        """Whether what comes is masked (RFC 6455 section 5.3): as `serving`, and in a slot."""
+        self.link: Link | None = None
+        self.session = Session()
+        self.life = State.HANDSHAKE
+        self.blocked = False
+        """The transport has more than it can pass on."""
+        self.heard = 0.0
+        self._carried = False
+        self._missing = 0
+        """Bytes that complete the frame in `_parts`."""
+        self._at_rest = False
+        """The connection carries a session, and a message begins with what comes next."""
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self.opener = self.factory.opener
+        side = self.opener.side
+        self._parts = []
+        self._seconds = side.keepalive.seconds
+        self._message_limit = side.settings.message_limit
+        self.heard = self._since = self._seconds()
+        self.host: str = getattr(self.transport.getPeer(), "host", "")
+        self.write = side.sockets.output(self.transport).write
+        super().connectionMade()
+        self.transport.registerProducer(self, True)
+        side.sockets.adopt(self.transport, self)
+        side.came(self)
+
+    @property
+    def name(self) -> str:
+        """What the connection is called in logs."""
+        return f"{self.opener.kind} {self.node or self.peer}"
+
+    def advance(self, step: Step) -> None:
+        """Go on in life.
+
+        :raises KeyError: when the step may not happen now, which is a mistake of ours.
+        """
+        self.life = TRANSITIONS[self.life, step]
+
+    def onOpen(self) -> None:
+        self._since = self._seconds()
+        try:
+            if self.dialect == CES1:
+                self.advance(Step.CES1)
+                self.opener.opened(self, None)
+            else:
+                self.advance(Step.CES2)
+                if not self.serving:
+                    self.tell(self.opener.hello(self))
+        except Exception:
+            self._broke()
+
+    def _greeted(self, hello: Hello) -> None:
+        """The other side has said who it is."""
+        if self.node:
+            self.end(PROTOCOL_ERROR, "a second hello")
+            return
+        self.node = hello.node
+        self.opener.opened(self, hello)
+
+    def begin(self, link: Link, session: Session, resumed: bool) -> None:
+        """Carry the records of a link from now on; the opener's answer.
+
+        :param session: the receiving half; of the session that goes on when `resumed`, else a new one.
+        """
+        self.link = link
+        self.session = session
+        self.advance(Step.ADMITTED)
+        side = self.opener.side
+        self._next_ping = self._seconds() + side.settings.ping_interval
+        side.keepalive.watch(self)
+        link.attach(self, self.node, session, resumed, self.path)
+
+    # -- in --------------------------------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = self._seconds()
+        if self._at_rest and len(data) <= ACK_FRAME:
+            end = _take_ack(self, data)
+            if end == len(data):
+                return
+            data = data[end:]
+        if self._gone or self.life is State.FINISHING:
+            return  # the other side may send nothing after its close frame (RFC 6455 section 5.5.1)
+        if not self._missing:
+            self.data += data
+        else:
+            self._missing -= len(data)
+            self._parts.append(data)
+            if self._missing > 0:
+                _gather(self._parts)
+                return
+            self._missing = 0
+            self.data = b"".join(self._parts)
+            self._parts = []
+        self.consumeData()
+        header_limit = self.opener.side.settings.header_limit
+        if self.state == self.STATE_CONNECTING and len(self.data) > header_limit:
+            self.drop(f"an opening handshake of more than {header_limit} bytes")
+
+    def consumeData(self) -> None:
+        """Consume what has been received. Autobahn calls it too, where an exception would be lost."""
+        self._at_rest = False
+        try:
+            self._consume()
+        except Exception:
+            self._broke()
+
+    def _consume(self) -> None:
+        """Take whole binary frames the fast way and leave the rest to Autobahn, frame by frame, in order."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        limit = self._message_limit
+        while True:
+            if self.state == self.STATE_OPEN and self.current_frame is None and not self.inside_message:
+                payloads, end, missing = frames.scan(self.data, self.masked, limit)
+                if end:
+                    self.data = self.data[end:]
+                if payloads:
+                    self._records(payloads)
+                if missing and self.state == self.STATE_OPEN:
+                    self._parts, self.data, self._missing = [self.data], b"", missing
+                    return
+                if not self.data:
+                    self._at_rest = self.state == self.STATE_OPEN and bool(self.session.id)
+                    return
+                if self.data[0] == frames.TEXT_FIN and self.session.id and self.state == self.STATE_OPEN:
+                    end = _take_ack(self, self.data)
+                    if end:
+                        self.data = self.data[end:]
+                        continue
+            if not self.processData() or self._gone:
+                return
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        served_messenger = self.serving and self.opener.kind == MESSENGER
+        if isBinary or (self.dialect == CES1 and not served_messenger):
+            self._records([payload])
+            return
+        try:
+            message = read_control(payload)
+        except MalformedControl as fault:
+            if self._deaf:
+                return
+            if self.link is None:
+                self.end(PROTOCOL_ERROR, f"the first message was not a hello: {fault}")
+            else:
+                self.link.fault(self, [str(fault)])
+        else:
+            self._told(message)
+
+    def _records(self, payloads: list[bytes]) -> None:
+        link = self.link
+        if self._deaf:
+            return
+        if link is None:
+            self.end(PROTOCOL_ERROR, "a record came before the hello")
+            return
+        if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
+            self._carry()
+
+    def _told(self, message: Message | int) -> None:
+        """A text message came."""
+        link = self.link
+        if isinstance(message, int) and link is not None and self.session.id:
+            self._acknowledged(link, message)  # also while this side closes
+        elif self._deaf:
+            return
+        elif self.dialect == CES1 and not isinstance(message, SubscriptionChange):
+            if link is not None:
+                link.fault(self, ["a control message of ces.2 came on a link that speaks ces.1"])
+        elif isinstance(message, Hello):
+            self._greeted(message)
+        elif link is None:
+            self.end(PROTOCOL_ERROR, "the first message was not a hello")
+        elif isinstance(message, int):
+            link.fault(self, ["an acknowledgement came on a link without a session"])
+        elif self.life is State.OPEN:
+            link.take_message(self, message)
+
+    def _acknowledged(self, link: Link, number: int) -> None:
+        """The other side has taken responsibility for the first `number` records."""
+        try:
+            if link.acknowledged(self, number) and not self._carried:
+                self._carry()
+        except OutOfStep as fault:
+            self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
+
+    def onPing(self, payload: bytes) -> None:
+        if self.blocked:
+            # The latest one is answered when there is room again (RFC 6455 section 5.5.3): none pile up.
+            self._pinged = payload
+        elif self.state == self.STATE_OPEN:
+            self.sendPong(payload)
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        super().onMessageBegin(isBinary)
+        self._frames = 0
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        self._frames += 1
+        super().onMessageFrameBegin(length)
+        if self._frames > FRAMES and not self.failedByMe:
+            self._max_message_size_exceeded(self._frames, FRAMES, f"a message of more than {FRAMES} frames")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        super().onMessageFrameData(payload)
+        _gather(self.frame_data)
+
+    def onMessageFrame(self, payload: Any) -> None:  # a list of pieces, whatever Autobahn declares
+        payload[:] = [b"".join(payload)]
+        super().onMessageFrame(payload)
+
+    def _carry(self) -> None:
+        self._carried = True
+        self.opener.carried(self)
+
+    # -- out -------------------------------------------------------------------------------------------------
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """What Autobahn writes goes the same way as what the link writes, and so in order."""
+        self.write([data], len(data))
+
+    def tell(self, message: Message) -> None:
+        """Send a text message, if the connection is open. None is dropped: a peer that reads none is cut."""
+        if self.state != self.STATE_OPEN:
+            return
+        text = write_control(message)
+        if self.blocked:
+            side = self.opener.side
+            self._unread += len(text)
+            side.tally.bytes += len(text)
+            if side.tally.bytes > side.settings.buffer_limit:
+                side.relieve()
+            if self._unread > side.settings.link_buffer or side.tally.bytes > side.settings.buffer_limit:
+                if self.link is not None:
+                    self.link.break_session()
+                self.drop("it reads too slowly: its control messages fill its buffer")
+                return
+        self.sendMessage(text, False)
+
+    def acknowledge(self, last: bool = False) -> None:
+        """Tell the other side what has been taken, now or as soon as there is room.
+
+        :param last: before a close: send it whether there is room or not.
+        """
+        if not self.session.unreported or self.state != self.STATE_OPEN or self._deaf:
+            return
+        if last or not self.blocked:
+            told = frames.text(ack_text(self.session.report()), not self.serving)
+            self.write([told], len(told))
+
+    def pauseProducing(self) -> None:
+        self.blocked = True
+        if self.link is not None:
+            self.link.blocked(self)
+
+    def resumeProducing(self) -> None:
+        self.blocked = False
+        self._read()
+        if self._pinged is not None and self.state == self.STATE_OPEN:
+            pinged, self._pinged = self._pinged, None
+            self.sendPong(pinged)
+        self.acknowledge()
+        if self.link is not None:
+            self.link.writable(self)
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+
+    def _read(self) -> None:
+        """What was sent while the transport was full waits no more."""
+        self.opener.side.tally.bytes -= self._unread
+        self._unread = 0
+
+    def unsent(self) -> int:
+        """Bytes that were written and wait for the kernel."""
+        return unsent(self.transport)
+
+    def pause_reading(self) -> None:
+        """Read nothing for now."""
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.heard = self._seconds()
+        self.transport.resumeProducing()
+
+    # -- deadlines -------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Something is due earlier than before."""
+        self.opener.side.keepalive.watch(self)
+
+    def due(self, now: float) -> float | None:
+        """Do what is due: the sweep's question (`ces.link.keepalive.Watched`)."""
+        settings = self.opener.side.settings
+        if self.life is not State.OPEN:
+            deadline = self._since + settings.handshake_timeout
+            if now < deadline:
+                return deadline
+            return self._late(now)
+        silence = settings.silence_timeout if self.serving else settings.dial_silence_timeout
+        if now >= self.heard + silence:
+            self.drop(f"nothing heard for {silence:g} s")
+            return None
+        next_due = self.heard + silence
+        if self.link is not None:
+            stalled = self.link.check_stalled(now)
+            if self.life is not State.OPEN:
+                return now + settings.handshake_timeout
+            if stalled is not None:
+                next_due = min(next_due, stalled)
+        if self.serving:
+            if now >= self._next_ping:
+                self._next_ping = now + settings.ping_interval
+                self.sendPing()
+            next_due = min(next_due, self._next_ping)
+        return next_due
+
+    def _late(self, now: float) -> float | None:
+        """The other side took too long to open or to close."""
+        timeout = self.opener.side.settings.handshake_timeout
+        if self.life is State.HELLO and self.serving:
+            self._since = now
+            self.end(PROTOCOL_ERROR, f"no hello within {timeout:g} s")
+            return now + timeout
+        # A dialling side does not close: what the other side has made of a hello is not known.
+        awaited = {
+            State.HANDSHAKE: "answer to the handshake",
+            State.HELLO: "hello",
+            State.CLOSING: "answer to the close",
+            State.FINISHING: "end of the stream",
+        }.get(self.life, "end")
+        self.drop(f"no {awaited} within {timeout:g} s")
+        return None
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the link has anything to send on it, or to be acknowledged."""
+        return self.link is not None and self.link.connection is self and self.link.unfinished
+
+    @property
+    def _gone(self) -> bool:
+        """Whether the connection is over, or was dropped and waits for its transport to say so."""
+        return self.state == self.STATE_CLOSED or self.life is State.CLOSED
+
+    def end(self, code: int, reason: str) -> None:
+        """Close, once what the transport takes of the queue has been written. To end twice is to end once."""
+        if self._gone:
+            return
+        if self.state == self.STATE_OPEN:
+            if self.link is not None and self.link.connection is self:
+                self.link.flush(Memo())
+            self.ended = self.ended or f"closed with {code}: {reason}"
+            self.code = code
+            self.acknowledge(last=True)
+            self._deaf = code not in HEARD or self.link is None
+            self.sendClose(code, reason)
+        elif self.state == self.STATE_CONNECTING:
+            self.drop(reason)
+
+    def abort(self) -> None:
+        """End without a closing handshake."""
+        self.drop("it was aborted")
+
+    def drop(self, reason: str) -> None:
+        """End without a closing handshake."""
+        self._at_rest = False
+        self.ended = self.ended or reason
+        self._deaf = True
+        self.life = State.CLOSED
+        self._tell_closing()
+        self.transport.abortConnection()
+
+    def _broke(self) -> None:
+        """An error in this program while it served this connection: it costs this one and no other."""
+        self.opener.side.log.failure("unexpected error on connection {name}", name=self.name)
+        self.drop("an internal error, see the log")
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        self._at_rest = False
+        if self._gone:
+            return
+        was_open = self.state == self.STATE_OPEN
+        if was_open:
+            self.acknowledge(last=True)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        if not was_open:
+            return
+        if isReply:
+            # A close frame need not have a code, and is no cut all the same.
+            self.code = self.remoteCloseCode or NORMAL
+            said = ": ".join(str(part) for part in (self.remoteCloseCode, self.remoteCloseReason) if part)
+            self.ended = self.ended or f"closed by the other side with {said or 'no code'}"
+        else:
+            self.advance(Step.CLOSE_SENT)
+            if not self.ended:
+                # Autobahn closes for a violation of RFC 6455.
+                self.code = code
+                self.ended = f"closed with {code}: {(reasonUtf8 or b'').decode('utf-8', 'replace')}"
+                self._deaf = True
+        self._since = self._seconds()
+        self._tell_closing()
+        if not isReply:
+            self.opener.side.keepalive.watch(self)
+
+    def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
+        closing = self.life
+        stop = super().onCloseFrame(code, reasonRaw)
+        if self.life is closing and self.wasClean and closing is not State.CLOSED:
+            self._finish()
+        return stop
+
+    def _finish(self) -> None:
+        """Both close frames are out. What follows in the same read, and in later ones, is not looked at."""
+        self.data = b""
+        self.advance(Step.CLOSE_RECEIVED)
+        self._since = self._seconds()
+        self._deaf = True
+        if self.link is not None:
+            self.link.finished(self)
+        self.opener.side.keepalive.watch(self)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        """Autobahn ends the connection.
+
+        After both close frames it would reset it when both sides closed at once: what the kernel still held
+        would be lost. End our half of the stream instead, and read the other half to its end.
+        """
+        if self.wasClean:
+            end_stream(self.transport)
+        else:
+            super()._closeConnection(abort)
+
+    def _tell_closing(self) -> None:
+        if self.link is not None:
+            self.link.closing(self, self.code, self.ended)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        try:
+            self._lost(reason)
+        finally:  # and not before: who waits until all are gone expects every link to have left
+            self.opener.side.went(self)
+
+    def _lost(self, reason: Failure) -> None:
+        self._read()
+        self._missing, self._parts = 0, []
+        opening = self.state == self.STATE_CONNECTING
+        self.finished = self.life is State.FINISHING and reason.check(ConnectionDone) is not None
+        super().connectionLost(reason)
+        if not self.ended:
+            how = "ended during the opening handshake" if opening else "was cut"
+            self.ended = f"the connection {how}: {why_lost(self.transport, reason)}"
+        self._tell_closing()
+        self.advance(Step.LOST)
+        if self.link is not None:
+            # A side that closes with another code takes nothing more, and has acknowledged what it took.
+            taken = self.finished and (self.remoteCloseCode or NORMAL) in HEARD
+            self.link.lost(self, self.code, taken)
+        self.opener.lost(self)
+        # Autobahn's future, which is not used, has the connection as its result. With that the connection
+        # would wait for the collector, which comes to what is old very rarely (`ces.ops.collector`).
+        self.is_closed = None
+
+    def handshake_failed(self, reason: str) -> None:
+        """The opening handshake was answered, but not with an upgrade that holds."""
+        self.ended = self.ended or reason
+        self.opener.side.limited.info(
+            "handshake", "handshake with {peer} failed: {reason}", peer=self.peer, reason=reason[:200]
+        )
+
+
+# Acknowledgements are as many as all else together. To find a method in a connection takes a look into its
+# large dict, which is far from the processor: so these are functions, and touch nothing but slots.
+
+
+def _take_ack(connection: Connection, data: bytes) -> int:
+    """Take an acknowledgement the fast way, if `data` begins with one.
+
+    :return: how many bytes it was.
+    """
+    masked = connection.masked
+    text = frames.short_text(data, masked)
+    if text is None:
+        return 0
+    number = ack_number(text)
+    if number is None:
+        return 0
+    link = connection.link
+    assert link is not None
+    try:
+        if link.acknowledged(connection, number) and not connection._carried:
+            connection._carry()
+    except OutOfStep as fault:
+        connection.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
+    return len(text) + (frames.SHORT_MASKED if masked else frames.SHORT_PLAIN)

@@ -1,0 +1,645 @@
+"""A link: one peer's relationship with us. It outlives its connections.
+
+Owns the session, the send queue and the counters; does not know frames, sockets or Autobahn. Routes, hub,
+repeater and messenger hold links. The owner is told in this order, whatever happens in between::
+
+    admit -> joined -> (received | told | detached -> attached)* -> left
+
+The life of a link::
+
+    attach(connection)            a connection carries records for it
+      detach: closing or cut      it waits for the next connection; its queue goes on filling, up to its limit
+      attach: resumed             the session goes on: the other side said what it has received
+      attach: fresh               a new session: what was not acknowledged is retransmitted in it
+    left                          the session has ended, or the window has passed
+
+**Replaced.** A fresh connection may come while the one before still lives: two hubs are linked twice. The
+link then has both for a moment. The one before (`_sender`) is closed with 4409. It takes nothing more, and
+acknowledges what it has taken; so does the other side. What it did not acknowledge follows on the new
+connection, which sends nothing until then. So nothing is lost, doubled or out of order.
+
+The way in: connection -> `take(payloads)` -> runs -> `Owner.received`. The way out: `put(run)` (a list
+append) -> `flush`, once per reactor turn -> one write. Cost: both touch nothing but slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import ces
+from ces.link.encoding import Encode, encoder
+from ces.link.side import Side, Socket
+from ces.link.turn import Memo
+from ces.model import wire
+from ces.model.bucket import Bucket
+from ces.model.control import Error, Gap, Message, SubscriptionChange
+from ces.model.routing import MESSENGER
+from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
+from ces.session.life import NORMAL, PROTOCOL_ERROR, REPLACED, TOO_FAST, TOO_SLOW, Fate, fate
+from ces.session.queue import OutOfStep, SendQueue
+from ces.session.session import Session
+
+WRITE_BYTES = 256 * 1024
+"""Limit of bytes that are handed to the transport at a time. What it cannot pass on stays in the queue."""
+
+RATE_SECONDS = 10
+"""A link may send at once what it may send in this time, in seconds."""
+
+RATED = (MESSENGER, "outside")
+"""Kinds of links whose rate may be limited. Links to hubs and from repeaters carry what others say."""
+
+
+class Refused(ces.Error):
+    """The owner does not admit a connection; the text is the reason.
+
+    :param link: the link that stays in its place, if there is one.
+    """
+
+    def __init__(self, reason: str, link: Link | None = None) -> None:
+        super().__init__(reason)
+        self.link = link
+
+
+class Owner:
+    """Who owns links: hub, repeater, messenger. The only interface upward."""
+
+    node: str
+    """Identifies the running process (docs/protocol.md section 5)."""
+
+    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+        """Whether a connection may have a link, now that its kind and node are known.
+
+        :param serving: whether the other side has dialled.
+        :return: the link that it gets; None for a new one, or for the one that dialled.
+        :raises Refused: when it gets none; it is closed with 4409.
+        """
+        return None
+
+    def joined(self, link: Link) -> None:
+        """A link carries records for the first time. Told once."""
+
+    def received(self, link: Link, runs: list[Run]) -> None:
+        """Records came. To return is to have taken responsibility for them."""
+
+    def told(self, link: Link, message: SubscriptionChange | Gap) -> None:
+        """The other side changed what it wants, or dropped records that were meant for this side."""
+
+    def detached(self, link: Link) -> None:
+        """The link carries no records for now: its connection closes or was cut (`Link.ended` says why)."""
+
+    def attached(self, link: Link, fresh: bool) -> None:
+        """The link carries records again.
+
+        :param fresh: the other side has forgotten the session, and what it wants with it.
+        """
+
+    def left(self, link: Link, undelivered: list[Run]) -> None:
+        """A link that had joined is over (`Link.ended` says why). Told once.
+
+        :param undelivered: what the other side did not get, or may not have got.
+        """
+
+
+class Carrier(Socket, Protocol):
+    """A connection, as far as its link knows it."""
+
+    dialect: str
+    peer: Any
+    blocked: bool
+    write: Callable[[list[bytes], int], None]
+
+    def tell(self, message: Message) -> None:
+        """Send a text message."""
+
+    def watch(self) -> None:
+        """Something is due earlier than before: ask `due` anew."""
+
+    def unsent(self) -> int:
+        """Bytes that were written and wait for the kernel."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+Read = Callable[[str, str, list[bytes], list[str]], list[Run]]
+"""Turns the messages of one read into runs, by dialect and the path of the link; what is wrong with any goes
+to the list of faults.
+"""
+
+
+def read_by_dialect() -> Read:
+    """Read what the dialect says, with a memory of good rooms of its own."""
+    known = KnownRooms()
+
+    def read(dialect: str, path: str, messages: list[bytes], faults: list[str]) -> list[Run]:
+        return (read_ces1 if dialect == CES1 else read_ces2)(messages, known, faults)
+
+    return read
+
+
+class Link:
+    """One peer's relationship with us.
+
+    :param kind: what the dialling side is (docs/protocol.md, "Words"), or "outside" on a repeater.
+    :param read: how messages become runs.
+    :param queue: what is to be sent; by default an empty one.
+    :param window: seconds for which the session is kept after a cut. None keeps it until `end`, and leaves
+        what then remains in the queue to whose queue it is.
+    :param path: what was dialled, on a repeater.
+
+    node: the identity of the other process; "" on a ces.1 link.
+    dialect: ``ces.1`` or ``ces.2``.
+    connected: whether a connection carries records.
+    serving: whether the other side has dialled the present connection, or the last one.
+    stalled_since: since when the link has taken nothing of what waits for it; None when nothing waits.
+    close_code: what the last connection was closed with, by whichever side; None when it was cut.
+    ended: why the last connection ended.
+    """
+
+    __slots__ = (
+        "_encode",
+        "_expires",
+        "_known",
+        "_rates",
+        "_read",
+        "_sender",
+        "_window",
+        "_write",
+        "close_code",
+        "connected",
+        "connection",
+        "dialect",
+        "due_bucket",
+        "ended",
+        "joined",
+        "kind",
+        "malformed",
+        "node",
+        "over",
+        "owner",
+        "path",
+        "peer",
+        "put",
+        "queue",
+        "records_in",
+        "serving",
+        "session",
+        "side",
+        "stalled_since",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        side: Side[Link],
+        kind: str,
+        read: Read,
+        queue: SendQueue | None = None,
+        window: float | None = None,
+        path: str = "",
+    ) -> None:
+        self.owner = owner
+        self.side = side
+        self.kind = kind
+        self.path = path
+        self.queue = side.new_queue() if queue is None else queue
+        self.put = self.queue.pending.append
+        self.session = Session()
+        self.node = self.peer = self.ended = ""
+        self.dialect = CES1
+        self.serving = False
+        self.connection: Carrier | None = None
+        self._sender: Carrier | None = None
+        """The connection whose session the queue counts in."""
+        self._write: Callable[[list[bytes], int], None] | None = None
+        """Writes to the connection; None while nothing may be written."""
+        self._encode: Encode = encoder(False, CES1)
+        self._read = read
+        self._window = window
+        self._expires = 0.0
+        self._rates: Sequence[tuple[Bucket, str, str]] = ()
+        self.connected = self.joined = self.over = False
+        self.stalled_since: float | None = None
+        self.close_code: int | None = None
+        self.due_bucket: int | None = None
+        self.records_in = 0
+        self.malformed = 0
+
+    @property
+    def name(self) -> str:
+        """What the link is called in logs and in ``/status``."""
+        return f"{self.kind} {self.node or self.peer}"
+
+    @property
+    def links(self) -> tuple[Link]:
+        """A link is a group of one (`ces.link.turn.Group`)."""
+        return (self,)
+
+    @property
+    def detached(self) -> bool:
+        """Whether the link was cut and may be resumed."""
+        return self.joined and not self.over and self.connection is None
+
+    @property
+    def dropped(self) -> int:
+        """Records evicted from its queue so far."""
+        return self.queue.dropped
+
+    # -- connections come and go -----------------------------------------------------------------------------
+
+    def prepare(self, received: int) -> None:
+        """The session is to be resumed by a new connection: rewind to what the other side has received.
+
+        :raises OutOfStep: when that cannot be.
+        """
+        if self._sender is not None and self._sender is not self.connection:
+            self._sender.abort()
+            self._promote()
+        self.queue.resume(received)
+
+    def attach(self, connection: Carrier, node: str, session: Session, resumed: bool, path: str = "") -> None:
+        """A connection carries records from now on.
+
+        :param session: the receiving half: the link's own when `resumed`, else a new one.
+        :param resumed: whether the session goes on (`prepare` was called); else it begins.
+        """
+        side = self.side
+        before, self.connection = self.connection, connection
+        sender = self._sender
+        if self.session.id:
+            side.sessions.pop(self.session.id, None)
+        side.detached.pop(self, None)
+        side.keepalive.unwatch(self)
+        moved = not resumed and sender is not None and bool(sender.session.id) and bool(session.id)
+        if not moved:
+            if not resumed:
+                self.queue.restart(bool(session.id))
+            self._sender = connection
+        self.session = session
+        if session.id:
+            side.sessions[session.id] = self
+        self.node, self.dialect = node, connection.dialect
+        self.peer, self.serving = connection.peer, connection.serving
+        self.path = path or self.path
+        self._encode = encoder(connection.serving, connection.dialect)
+        self.stalled_since = None
+        side.slow.pop(self, None)
+        self.connected, self.close_code, self.ended = True, None, ""
+        self._open()
+        if before is not None:
+            before.end(REPLACED, "a newer connection to the same peer stays")
+        if self in side.pressure.paused:
+            connection.pause_reading()
+        if self.joined:
+            self.owner.attached(self, fresh=not resumed)
+        else:
+            self.joined = True
+            self._limit_rate()
+            self.owner.joined(self)
+        if self.queue.waits:
+            side.turn.add(self)
+
+    def closing(self, connection: Carrier, code: int | None, ended: str) -> None:
+        """A connection carries no more records: a close frame was sent or received, or it was cut."""
+        if connection is not self.connection or not self.connected:
+            return
+        self.connected = False
+        self._write = None
+        self.close_code, self.ended = code, ended
+        self.side.pressure.forget(self)
+        try:
+            self.owner.detached(self)
+        except Exception:  # the connection must end whatever the owner makes of it, and the sweep go on
+            self.side.log.failure("unexpected error when link {link} was detached", link=self.name)
+
+    def lost(self, connection: Carrier, code: int | None, finished: bool) -> None:
+        """A connection is gone. `closing` was called before.
+
+        :param code: what it was closed with; None when it was cut.
+        :param finished: both close frames were exchanged, the other side's stream was read to its end, and
+            other side took all that was sent before.
+        """
+        if connection is self._sender and connection is not self.connection:
+            self._promote()
+            return
+        if connection is not self.connection:
+            return
+        self.connection = None
+        # Nothing was sent on it while the one before it still closes.
+        counted = connection is self._sender
+        if counted:
+            self._sender = None
+        side = self.side
+        side.pressure.forget(self)
+        keeps = bool(self.session.id) and self._window != 0 and not side.ending
+        what = fate(code if keeps else NORMAL, finished)
+        if what is Fate.DELIVERED and counted:
+            self.queue.delivered()
+        if what is not Fate.KEPT:
+            self._forget_session()
+        if self._window is None:
+            return
+        if what is Fate.KEPT:
+            self._expires = side.keepalive.seconds() + self._window
+            side.keepalive.watch(self)
+            side.keep(self)
+        else:
+            self._leave()
+
+    def finished(self, connection: Carrier) -> None:
+        """Both close frames are out: the other side takes nothing more, and has acknowledged what it took."""
+        if connection is self._sender and connection is not self.connection:
+            self._promote()
+
+    def _promote(self) -> None:
+        """The connection before is over: what it did not acknowledge goes on the present one."""
+        self._sender = self.connection
+        self.queue.restart(bool(self.session.id))
+        self._open()
+        if self.queue.waits:
+            self.side.turn.add(self)
+
+    def _open(self) -> None:
+        """Let `flush` write, if it may."""
+        connection = self.connection
+        if (
+            self.connected
+            and connection is not None
+            and connection is self._sender
+            and not connection.blocked
+        ):
+            self._write = connection.write
+        else:
+            self._write = None
+
+    def _forget_session(self) -> None:
+        if self.session.id:
+            self.side.sessions.pop(self.session.id, None)
+        self.session = Session()
+
+    def break_session(self) -> None:
+        """The other side is out of step, or reads nothing: the session cannot go on."""
+        self._forget_session()
+
+    def due(self, now: float) -> float | None:
+        """The sweep's question while the link is detached (`ces.link.keepalive.Watched`)."""
+        if not self.detached or self._window is None:
+            return None
+        if now >= self._expires:
+            self.ended = f"{self.ended}; it did not come back within {self._window:g} s"
+            self._leave()
+            return None
+        return self._expires
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection once what it takes of the queue is written; without one, end the session.
+
+        To end twice is to end once.
+        """
+        if self.connection is not None:
+            self.connection.end(code, reason)
+        elif not self.over:
+            if not self.ended.endswith(reason):
+                self.ended = f"{self.ended}; {reason}" if self.ended else reason
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        side = self.side
+        side.keepalive.unwatch(self)
+        side.detached.pop(self, None)
+        side.slow.pop(self, None)
+        side.pressure.forget(self)
+        self._forget_session()
+        undelivered = [] if self._window is None else self.queue.take_all()
+        if not self.joined:
+            return
+        try:
+            self.owner.left(self, undelivered)
+        except Exception:
+            side.log.failure("unexpected error when link {link} left", link=self.name)
+
+    # -- in --------------------------------------------------------------------------------------------------
+
+    def take(self, connection: Carrier, payloads: list[bytes], size: int) -> int:
+        """Binary messages came on a connection.
+
+        :param size: bytes of all of them. :return: how many good records they held.
+        """
+        faults: list[str] = []
+        limit = self.side.settings.message_limit
+        runs = self._read(connection.dialect, self.path, payloads, faults)
+        if any([run.size > limit for run in runs]):
+            runs = wire.within(limit, runs, faults)
+        records = sum([run.count for run in runs])
+        self.records_in += records
+        if faults:
+            self.fault(connection, faults)
+        try:
+            if runs:
+                self.owner.received(self, runs)
+        finally:  # what the owner fails at would fail it again
+            session = connection.session
+            if session.id:
+                if session.took(records + len(faults), size):
+                    connection.acknowledge()
+                else:
+                    self.side.acknowledge_soon(connection)
+        if self._rates:
+            self._rate(connection, records + len(faults), size)
+        return records
+
+    def take_message(self, connection: Carrier, message: SubscriptionChange | Gap | Error) -> None:
+        """A text message came on a connection."""
+        side = self.side
+        if isinstance(message, Error):
+            side.limited.warn(
+                "error from peer",
+                "{link} says: {code} {reason}",
+                link=self.name,
+                code=message.code,
+                reason=message.reason[:200],
+            )
+            return
+        if isinstance(message, Gap):
+            side.missed += message.lost
+            side.limited.warn(
+                "gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost
+            )
+        self.owner.told(self, message)
+
+    def acknowledged(self, connection: Carrier, number: int) -> bool:
+        """The other side has taken responsibility for the first `number` records.
+
+        :return: whether that was news.
+        :raises OutOfStep: when that cannot be.
+        """
+        queue = self.queue
+        if connection is not self._sender:
+            if number:
+                raise OutOfStep("nothing was sent in this session yet")
+            return False
+        if number == queue.acknowledged:
+            return False
+        queue.acknowledge(number)
+        if self.stalled_since is not None:
+            self.stalled_since = self.side.keepalive.seconds()
+            if self._write is not None:
+                self.side.turn.add(self)
+        return True
+
+    def fault(self, connection: Carrier, faults: Sequence[str]) -> None:
+        """Malformed records or text came: count, log, tell; close a connection that brings nothing else."""
+        self.malformed += len(faults)
+        side = self.side
+        side.malformed += len(faults)
+        side.limited.warn(
+            "malformed",
+            "malformed from {link}: {fault} ({count} so far)",
+            link=self.name,
+            fault=faults[0],
+            count=self.malformed,
+        )
+        if connection.dialect == CES2 and not connection.blocked:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            connection.tell(Error(code=PROTOCOL_ERROR, reason=faults[0] + more))
+        if not self.records_in and self.malformed >= side.settings.malformed_limit:
+            connection.end(
+                PROTOCOL_ERROR, f"nothing but malformed records, {self.malformed} of them: {faults[-1]}"
+            )
+
+    def _limit_rate(self) -> None:
+        settings = self.side.settings
+        if self.serving and self.kind in RATED:
+            now = self.side.keepalive.seconds()
+            self._rates = [
+                (Bucket(rate, rate * RATE_SECONDS, now), unit, f"{rate} {unit} a second")
+                for rate, unit in ((settings.record_rate, "records"), (settings.byte_rate, "bytes"))
+                if rate
+            ]
+
+    def _rate(self, connection: Carrier, records: int, size: int) -> None:
+        now = self.side.keepalive.seconds()
+        for bucket, unit, limit in self._rates:
+            within = bucket.take(records if unit == "records" else size, now)
+            if not within and self.connected:
+                self.side.refuse("rate", f"{self.name} sends more than {limit}")
+                connection.acknowledge()
+                connection.end(TOO_FAST, f"more than {limit}")
+
+    # -- out -------------------------------------------------------------------------------------------------
+
+    def flush(self, memo: Memo) -> None:
+        """Write what waits, as far as the connection takes it and what is in flight allows it."""
+        queue = self.queue
+        if memo.batch is not None and self._write is not None and self.serving and queue.take_as(memo.batch):
+            self._write(*memo.encoded)
+            if self.stalled_since is None:
+                return
+        # Not `queue.waits`: to ask is a tenth of what this costs for each link and turn.
+        while (write := self._write) is not None:
+            if not (queue.pending or queue.settled_bytes or queue.retransmit or queue.gap):
+                break
+            gap, runs = queue.take(WRITE_BYTES)
+            if gap and self.dialect == CES2 and self.connection is not None:
+                self.connection.tell(Gap(gap))
+            if not runs:
+                break
+            encoded = self._encode(runs, memo)
+            write(*encoded)
+            if self.serving and not gap:
+                memo.batch, memo.encoded = queue.latest, encoded
+        if queue.pending or queue.settled_bytes:
+            self._wait()
+        elif self.stalled_since is not None:
+            self.stalled_since = None
+            self.side.slow.pop(self, None)
+
+    def _wait(self) -> None:
+        """Something has to wait."""
+        side = self.side
+        self._dropped(self.queue.settle(), "too much waits for it")
+        side.slow[self] = None
+        if self.connected and self.connection is not None:
+            if self.stalled_since is None:
+                self.stalled_since = side.keepalive.seconds()
+                self.connection.watch()
+            side.pressure.grown(self, self.stalled_since)
+        if side.tally.bytes > side.settings.buffer_limit:
+            side.relieve()
+
+    def blocked(self, connection: Carrier) -> None:
+        """A connection takes nothing more for now."""
+        if connection is self.connection:
+            self._write = None
+
+    def writable(self, connection: Carrier) -> None:
+        """A connection takes more again."""
+        if connection is not self.connection:
+            return
+        if self.stalled_since is not None:
+            self.stalled_since = self.side.keepalive.seconds()
+        self._open()
+        if self._write is not None and self.queue.waits:
+            self.flush(Memo())
+
+    def tell(self, message: Message) -> None:
+        """Send a text message, if there is a connection."""
+        if self.connected and self.connection is not None:
+            self.connection.tell(message)
+
+    def evict(self, excess: int) -> None:
+        """Evict `excess` bytes of what waits, because all links together exceed their limit."""
+        self._dropped(self.queue.evict(excess), "too much waits for all links together")
+
+    def _dropped(self, lost: int, why: str) -> None:
+        if lost:
+            self.side.drop(self.name, lost, why)
+
+    # -- backpressure ----------------------------------------------------------------------------------------
+
+    def progress(self) -> tuple[int, ...]:
+        """Numbers that change whenever the link takes something."""
+        unsent = 0 if self.connection is None else self.connection.unsent()
+        return unsent, self.queue.acknowledged, self.queue.taken
+
+    def pause(self) -> None:
+        """Stop reading."""
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    # -- what it shows ---------------------------------------------------------------------------------------
+
+    @property
+    def stalled_for(self) -> float | None:
+        """For how many seconds the link has taken nothing of what waits for it; None when nothing waits."""
+        return None if self.stalled_since is None else self.side.keepalive.seconds() - self.stalled_since
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether something waits that cannot be written now."""
+        return not self.connected or ((self._write is None or self.queue.shut) and self.queue.unsent)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anything is still to be sent, or to be acknowledged by the other side."""
+        return self.connected and (self.queue.waits or bool(self.queue.unacknowledged))
+
+    def check_stalled(self, now: float) -> float | None:
+        """Close a connection that takes nothing with 4408; when to ask again, None for not at all."""
+        if self.stalled_since is None or not self.connected:
+            return None
+        limit = self.side.settings.slow_timeout
+        if now >= self.stalled_since + limit:
+            self.end(TOO_SLOW, f"it has taken nothing for {limit:g} s")
+            return None
+        return self.stalled_since + limit

@@ -1,0 +1,188 @@
+"""The serving end: from an HTTP request that asks for an upgrade to a link.
+
+Owns the factory of serving connections, which decides what link each of them gets, and the resource that
+hands a transport from twisted.web to it; does not know which paths exist. In ces.2 (docs/protocol.md section
+5)::
+
+    hello with a session that is kept here  -> its link, resumed
+    hello with none, or one that is gone    -> the owner admits it: a new link, or the one of the same peer
+    ... and the owner does not              -> refused: answered with a hello, then closed with 4409
+"""
+
+from __future__ import annotations
+
+import secrets
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.interfaces import IReactorCore
+from twisted.web.http import Request
+from twisted.web.iweb import IRequest
+
+from ces.link.connection import Connection
+from ces.link.link import Link, Owner, Read, Refused, read_by_dialect
+from ces.link.side import Side
+from ces.model.control import Hello
+from ces.model.wire import CES2
+from ces.session.life import PROTOCOL_ERROR, REPLACED
+from ces.session.queue import OutOfStep
+from ces.session.session import Session
+
+if TYPE_CHECKING:
+    from ces.ops.http import BoundedChannel  # at run time it would bring the global reactor to messengers
+
+RETRY_AFTER = 30
+"""Seconds after which a client that finds no room is told to try again."""
+
+
+class ServingConnection(Connection, WebSocketServerProtocol):
+    """The end that was dialled: frames come masked and go unmasked, so that links share encoded bytes."""
+
+    serving = True
+
+    def onConnect(self, request: Any) -> str | None:
+        # Not request.path, which lacks what follows a ";".
+        self.path = self.http_request_uri.partition("?")[0]
+        if CES2 in request.protocols:
+            self.dialect = CES2
+            return CES2
+        return None
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        self.handshake_failed(reason)
+        super().failHandshake(reason, code, responseHeaders)
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
+        """Say why in the body, where it is looked for; Autobahn has a status line alone, of any length."""
+        body = f"This is no good WebSocket handshake: {reason[:200]}.".encode()
+        head = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", "Content-Type: text/plain; charset=utf-8"]
+        head += [f"Content-Length: {len(body)}", "Connection: close"]
+        head += [f"{name}: {value}" for name, value in responseHeaders or ()]
+        self.sendData("\r\n".join([*head, "\r\n"]).encode() + body)
+
+
+class ServingFactory(WebSocketServerFactory):
+    """Builds the serving connections of one kind, and gives each its link (`ces.link.connection.Opener`).
+
+    :param owner: of the links.
+    :param kind: of the links: what the dialling side is.
+    :param read: how messages become runs.
+    """
+
+    protocol = ServingConnection
+    noisy = False
+
+    def __init__(
+        self, owner: Owner, side: Side[Link], kind: str, reactor: IReactorCore, read: Read | None = None
+    ) -> None:
+        super().__init__(reactor=reactor, server="")
+        self.opener = self
+        self.owner = owner
+        self.side = side
+        self.kind = kind
+        self._read = read or read_by_dialect()
+        limit = side.settings.message_limit
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            failByDrop=False,
+            maxFramePayloadSize=limit,
+            maxMessagePayloadSize=limit,
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            allowNullOrigin=True,
+        )
+
+    def hello(self, connection: Connection) -> Hello:
+        """A serving side does not speak first."""
+        raise AssertionError("a serving connection was asked for its first hello")
+
+    def opened(self, connection: Connection, hello: Hello | None) -> None:
+        """Give the connection its link, or refuse it."""
+        if hello is not None and hello.session:
+            kept = self.side.sessions.get(hello.session)
+            if kept is not None and (kept.node, kept.kind) == (hello.node, self.kind):
+                self._resume(connection, kept, hello.received)
+                return
+        session = Session(secrets.token_hex(12) if hello is not None else "")  # nobody can guess it
+        try:
+            link = self.owner.admit(self.kind, connection.node, serving=True)
+        except Refused as refused:
+            # The peer learns from the hello which hub it has a link to already.
+            if hello is not None:
+                self._answer(connection, Session(), resumed=False)
+            connection.end(REPLACED, str(refused))
+            return
+        if link is None:
+            window = self.side.settings.session_window
+            link = Link(self.owner, self.side, self.kind, self._read, window=window)
+        if hello is not None:
+            self._answer(connection, session, resumed=False)
+        connection.begin(link, session, resumed=False)
+
+    def _resume(self, connection: Connection, link: Link, received: int) -> None:
+        try:
+            link.prepare(received)
+        except OutOfStep as fault:
+            if link.connection is None:
+                connection.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
+                link.end(PROTOCOL_ERROR, f"it was resumed out of step: {fault}")
+            else:  # a hello that a later one has overtaken on its way
+                connection.end(PROTOCOL_ERROR, f"the session goes on without it: {fault}")
+            return
+        self._answer(connection, link.session, resumed=True)
+        connection.begin(link, link.session, resumed=True)
+
+    def _answer(self, connection: Connection, session: Session, resumed: bool) -> None:
+        window = self.side.settings.session_window if session.id else 0
+        connection.tell(Hello(self.owner.node, session.id or None, session.report(), resumed, window))
+
+    def carried(self, connection: Connection) -> None:
+        """Nothing depends on it here."""
+
+    def lost(self, connection: Connection) -> None:
+        """Nothing depends on it here."""
+
+
+def refusal(request: IRequest, side: Side[Link]) -> tuple[int, str] | None:
+    """Why `request` gets no link, as an HTTP status and a sentence; None when it gets one."""
+    fault = upgrade_fault(request)
+    if fault is not None:
+        request.setHeader("Upgrade", "websocket")
+        return 426, fault
+    full = side.no_room(getattr(request.getClientAddress(), "host", ""))
+    if full is not None:
+        request.setHeader("Retry-After", str(RETRY_AFTER))
+        return 503, full
+    return None
+
+
+def upgrade_fault(request: IRequest) -> str | None:
+    """What keeps `request` from being a WebSocket upgrade, a sentence for a 426; None when nothing does."""
+    upgrade = (request.getHeader("upgrade") or "").lower()
+    if "websocket" not in [token.strip() for token in upgrade.split(",")]:
+        return "This path speaks WebSocket: connect with a WebSocket client (Upgrade: websocket)."
+    return None
+
+
+class LinkResource(WebSocketResource):
+    """Hands the transport of an upgrade request to a new serving link."""
+
+    def render(self, request: Request) -> object:
+        # The HTTP channel stays registered as the transport's producer otherwise, and the link could not
+        # become it.
+        transport: Any = request.channel.transport
+        if transport is not None:
+            transport.unregisterProducer()
+        answer = super().render(request)
+        cast("BoundedChannel", request.channel).release()
+        # What came behind the request is the link's. The channel would keep it for a next request that never
+        # comes, and once it keeps enough it stops reading for good.
+        early = request.channel.clearLineBuffer()
+        if early and not transport.disconnecting:
+            transport.protocol.dataReceived(early)
+        # Channel and request refer to each other, and nothing will ever say that this request is done.
+        request.channel.requests.clear()
+        return answer
