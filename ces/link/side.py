@@ -32,8 +32,11 @@ REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections")
 """What is refused for being too much: links in all or of one address, records or bytes a second, rooms, HTTP
 connections, addresses of other hubs."""
 
-LOOK = 0.005
-"""Seconds between two looks at connections on which more came than one read brought."""
+LOOK = 0.01
+"""Seconds between two looks at connections that are busy."""
+
+FEW = 4
+"""When records came on more connections than this in one turn, all of them count as busy."""
 
 DRAIN_STEP = 0.05
 """Seconds between two looks at whether all has been sent."""
@@ -186,7 +189,9 @@ class Side(Generic[L]):
         """Records came on a connection and are to be acknowledged within `ACK_SECONDS`.
 
         A serving connection on which nothing more comes is acknowledged in the next turn but one, so that a
-        publisher that awaits each acknowledgement is not held up. A flood costs one look each `LOOK` seconds.
+        publisher that awaits each acknowledgement is not held up. A connection on which more comes is busy,
+        and all are where many publish at once: they are looked at each `LOOK` seconds, which costs a flood
+        next to nothing.
         """
         if socket in self._unacknowledged:
             return
@@ -207,7 +212,11 @@ class Side(Generic[L]):
 
     def _look_at_new(self) -> None:
         new, self._new = self._new, {}
-        self._acknowledge_quiet(new)
+        if len(new) > FEW:
+            self._busy.update(new)
+            self._look_again()
+        else:
+            self._acknowledge_quiet(new)
 
     def _look_at_busy(self) -> None:
         self._looking = None
@@ -225,9 +234,11 @@ class Side(Generic[L]):
                 socket.acknowledge()
             else:
                 self._busy[socket] = received
+        self._look_again()
+
+    def _look_again(self) -> None:
         if self._busy and self._looking is None:
             self._looking = self.clock.callLater(LOOK, self._look_at_busy)
-        self._stop_acknowledging()
 
     def _stop_acknowledging(self) -> None:
         if not self._unacknowledged and self._acknowledging is not None:

@@ -10,10 +10,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import deferLater
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from ces.link.serving import ServingFactory
+from ces.link.side import FEW, LOOK
 from ces.session.session import ACK_BYTES, ACK_RECORDS, ACK_SECONDS
 from tests.support.links import (
     UPGRADE,
@@ -175,4 +176,18 @@ def test_a_side_with_nothing_to_acknowledge_leaves_nothing_on_the_clock() -> Non
     alone.connection.dataReceived(message(alone))
     alone.clock.advance(0)
     assert acks(alone.written()) == [1]
+    alone.clock.advance(ACK_SECONDS)
     assert len(alone.clock.getDelayedCalls()) == before
+
+
+def test_where_many_publish_at_once_none_is_acknowledged_in_the_next_turn_but_one() -> None:
+    clock = MemoryReactorClock()
+    side = make_side(clock)
+    alone = [serving(side=side, hello=f"peer-{number}") for number in range(FEW + 1)]
+    for one in alone:
+        one.connection.dataReceived(message(one))
+    clock.advance(0)
+    clock.advance(0)
+    assert [acks(one.written()) for one in alone] == [[]] * len(alone)
+    clock.advance(LOOK)
+    assert [acks(one.written()) for one in alone] == [[1]] * len(alone)
