@@ -25,7 +25,7 @@ run: .venv/.run
 	@exec $(BIN)/ces demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -275,9 +275,7 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
         phases.append(now := Latencies())
         most, closed = 0, False
         end = time.monotonic() + seconds
-        while (now_s := time.monotonic()) < end or (
-            until_closed and not (closed and dropped) and now_s < end + 30
-        ):
+        while time.monotonic() < end or (until_closed and not closed and time.monotonic() < end + 30):
             await wait(seconds / 60, reactor)
             most = max(most, memory(role))
             closed = len((await deferToThread(role.info))["nexus"]["messengers"]) == width + 2
