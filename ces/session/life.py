@@ -9,9 +9,9 @@ Pure: no sockets, no clock. Both ends use the same table (docs/protocol.md secti
     HELLO, OPEN --we close--------> CLOSING --they close--> FINISHING --> CLOSED
     HELLO, OPEN --they close, we answer--------------------> FINISHING --> CLOSED
 
-FINISHING means that both close frames are out. The serving side then ends its half of the stream; both sides read
-the other half to its end. Only then is it known that the other side has read everything. From every state the
-connection may be dropped or lost, which leads to CLOSED.
+FINISHING means that both close frames are out. The serving side then ends its half of the stream; both sides
+read the other half to its end. Only then is it known that the other side has read everything. A
+connection may be dropped or lost in every state, which leads to CLOSED.
 """
 
 from __future__ import annotations
