@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientProtocol
@@ -31,6 +32,6 @@ class DiallingConnection(Connection, WebSocketClientProtocol):
         super().failHandshake(reason)
 
     def _status(self) -> int:
-        """The HTTP status of the answer; 0 when there is none that can be read."""
-        parts = str(getattr(self, "http_status_line", "")).split()
-        return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else 0
+        """The HTTP status of the answer; 0 when it has none (RFC 9112 section 4: three digits)."""
+        status = re.match(r"\S+\s+([0-9]{3})(?!\S)", str(getattr(self, "http_status_line", "")))
+        return 0 if status is None else int(status[1])

@@ -243,3 +243,11 @@ def test_a_link_is_called_by_its_node_or_its_peer() -> None:
 def test_a_link_is_a_group_of_one() -> None:
     alone = serving()
     assert alone.link.links == (alone.link,)
+
+
+@pytest.mark.parametrize("status", ["1" * 5000, "²00", "", "-101"])
+def test_a_status_that_is_none_fails_the_handshake_and_nothing_else(status: str) -> None:
+    alone = requested()
+    alone.receive(f"HTTP/1.1 {status} Switching\r\n\r\n".encode())
+    assert alone.connection.refused == 0
+    assert not [line for line in alone.lines if "unexpected" in line]
