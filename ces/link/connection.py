@@ -650,7 +650,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
 
 # Acknowledgements are as many as all else together. To find a method in a connection takes a look into its
-# large dict, which is far from the processor: so these are functions, and touch nothing but slots.
+# large dict, which is far from the processor: so this is a function, and touches nothing but slots.
 
 
 def _take_ack(connection: Connection, data: bytes) -> int:
