@@ -101,6 +101,9 @@ class LinkSettings(Settings):
     plain_sockets: bool = option(
         False, flag, "Read and write sockets through Twisted alone, without the direct way (slower)"
     )
+    wall_clock: bool = option(
+        False, flag, "Let timers follow the system clock, as Twisted's do; they jump when it is set"
+    )
     log_level: str = option("info", choice("LEVEL", LOG_LEVELS), "Lowest level that is logged")
 
     @property

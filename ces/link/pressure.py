@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
+from ces.link.schedule import Step
 from ces.session.queue import SendQueue
 
 STALLED = 0.5
@@ -65,19 +67,20 @@ class _Congested(Generic[C]):
 class Pressure(Generic[C]):
     """The congested links and the paused publishers of one side.
 
+    :param log: for errors.
     :param budget: seconds for which publishers wait for a congested link; 0 waits for none.
 
     congested: the links that publishers wait for.
     paused: the links that are not read from.
     """
 
-    def __init__(self, clock: IReactorTime, budget: float) -> None:
+    def __init__(self, clock: IReactorTime, log: Logger, budget: float) -> None:
         self._clock = clock
         self._budget = budget
         self.congested: dict[C, _Congested[C]] = {}
         self.paused: frozenset[C] = frozenset()
         self._spent: dict[C, None] = {}
-        self._look: IDelayedCall | None = None
+        self._look = Step(clock, self._sweep, "the look at congested links", log)
 
     def grown(self, link: C, since: float) -> None:
         """The queue of `link` has grown; the link has taken nothing since `since`."""
@@ -90,8 +93,8 @@ class Pressure(Generic[C]):
             self.congested[link] = _Congested(link, now, since)
         if link in self.paused:
             self._apply()
-        if self._look is None:
-            self._look = self._clock.callLater(STEP, self._sweep)
+        if not self._look.waits:
+            self._look.within(STEP)
 
     def fed(self, source: C, congested: Iterable[C]) -> None:
         """`source` has sent something for these congested links: pause it until they have drained."""
@@ -110,9 +113,10 @@ class Pressure(Generic[C]):
         for state in self.congested.values():
             state.publishers.pop(link, None)
         self._apply()
-        self._rest()
+        if not self.congested and not self._spent:
+            self._look.cancel()
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> float | None:
         now = self._clock.seconds()
         for link, state in list(self.congested.items()):
             seen = link.progress()
@@ -126,13 +130,7 @@ class Pressure(Generic[C]):
         for link in [link for link in self._spent if link.queue.drained]:
             del self._spent[link]
         self._apply()
-        self._look = self._clock.callLater(STEP, self._sweep)
-        self._rest()
-
-    def _rest(self) -> None:
-        if not self.congested and not self._spent and self._look is not None:
-            self._look.cancel()
-            self._look = None
+        return STEP if self.congested or self._spent else None
 
     def _apply(self) -> None:
         """Pause and resume links, so that exactly those are paused that a congested link waits for."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -18,7 +18,9 @@ from ces.config.link import LinkSettings
 from ces.link.direct import Sockets
 from ces.link.keepalive import Keepalive
 from ces.link.pressure import Congestible, Pressure
+from ces.link.schedule import Step
 from ces.link.turn import Turn
+from ces.ops.clock import use_monotonic_time
 from ces.ops.logging import Limited
 from ces.session.life import GOING_AWAY
 from ces.session.priority import priority_tags
@@ -28,9 +30,9 @@ from ces.session.session import ACK_SECONDS, Session
 GRACE = 2.0
 """Grace period, in seconds, for the closing handshakes when a side goes away."""
 
-REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections")
-"""What is refused for being too much: links in all or of one address, records or bytes a second, rooms, HTTP
-connections, addresses of other hubs."""
+REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections", "node")
+"""What is refused: links in all or of one address, records or bytes a second, rooms, HTTP connections,
+addresses of other hubs, for being too much; a hub whose node another one has."""
 
 LOOK = 0.01
 """Seconds between two looks at connections that are busy."""
@@ -73,6 +75,9 @@ class Socket(Protocol):
     def acknowledge(self) -> None:
         """Tell the other side what has been taken."""
 
+    def broke(self) -> None:
+        """An error in this program while it served the connection: it costs this one, and no other."""
+
     @property
     def unfinished(self) -> bool:
         """Whether its link has anything to send on it, or to be acknowledged."""
@@ -105,19 +110,21 @@ class Side(Generic[L]):
     """
 
     def __init__(self, settings: LinkSettings, clock: IReactorTime, log: Logger) -> None:
+        if not settings.wall_clock:
+            use_monotonic_time(clock)
         self.settings = settings
         self.clock = clock
         self.log = log
         self.limited = Limited(log, clock)
-        self.keepalive = Keepalive(clock, settings.grain)
-        self.turn = Turn(clock)
+        self.keepalive = Keepalive(clock, log, settings.grain)
+        self.turn = Turn(clock, log)
         self.sockets = Sockets(log, direct=not settings.plain_sockets)
         self.malformed = 0
         self.dropped = 0
         self.missed = 0
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSED, 0))
         self.priority = priority_tags(settings.keep_tags)
-        self.pressure: Pressure[L] = Pressure(clock, settings.backpressure_time)
+        self.pressure: Pressure[L] = Pressure(clock, log, settings.backpressure_time)
         self.tally = Tally()
         self.slow: dict[L, None] = {}
         self.sessions: dict[str, L] = {}
@@ -125,11 +132,13 @@ class Side(Generic[L]):
         self.ending = False
         self._drained = 0.0
         self._unacknowledged: dict[Socket, None] = {}
-        self._acknowledging: IDelayedCall | None = None
+        self._acknowledging = Step(clock, self._acknowledge, "acknowledging", log)
         self._new: dict[Socket, int] = {}
         self._busy: dict[Socket, int] = {}
         """Connections on which more came, with what had been received when they were looked at."""
-        self._looking: IDelayedCall | None = None
+        self._waiting_a_turn = Step(clock, self._wait_a_turn, "waiting for the next turn", log)
+        self._looking_at_new = Step(clock, self._look_at_new, "the look at new publishers", log)
+        self._looking = Step(clock, self._look_at_busy, "the look at busy publishers", log)
         self._sockets: dict[Socket, None] = {}
         self._served: Counter[str] = Counter()
         """Serving connections by the address that they come from."""
@@ -196,19 +205,21 @@ class Side(Generic[L]):
         if socket in self._unacknowledged:
             return
         self._unacknowledged[socket] = None
-        if self._acknowledging is None:
-            self._acknowledging = self.clock.callLater(ACK_SECONDS, self._acknowledge)
+        if not self._acknowledging.waits:
+            self._acknowledging.within(ACK_SECONDS)
         if socket.serving:
             if not self._new:
-                self.clock.callLater(0, self.clock.callLater, 0, self._look_at_new)
+                self._waiting_a_turn.within(0)
             self._new[socket] = socket.session.received
 
     def _acknowledge(self) -> None:
-        self._acknowledging = None
         sockets, self._unacknowledged = self._unacknowledged, {}
         self._busy.clear()
         for socket in sockets:
-            socket.acknowledge()
+            _acknowledge(socket)
+
+    def _wait_a_turn(self) -> None:
+        self._looking_at_new.within(0)
 
     def _look_at_new(self) -> None:
         new, self._new = self._new, {}
@@ -219,7 +230,6 @@ class Side(Generic[L]):
             self._acknowledge_quiet(new)
 
     def _look_at_busy(self) -> None:
-        self._looking = None
         busy, self._busy = self._busy, {}
         self._acknowledge_quiet(busy)
 
@@ -231,22 +241,20 @@ class Side(Generic[L]):
             received = socket.session.received
             if received == before:
                 del self._unacknowledged[socket]
-                socket.acknowledge()
+                _acknowledge(socket)
             else:
                 self._busy[socket] = received
         self._look_again()
 
     def _look_again(self) -> None:
-        if self._busy and self._looking is None:
-            self._looking = self.clock.callLater(LOOK, self._look_at_busy)
+        if self._busy and not self._looking.waits:
+            self._looking.within(LOOK)
 
     def _stop_acknowledging(self) -> None:
-        if not self._unacknowledged and self._acknowledging is not None:
+        if not self._unacknowledged:
             self._acknowledging.cancel()
-            self._acknowledging = None
-        if not self._busy and self._looking is not None:
+        if not self._busy:
             self._looking.cancel()
-            self._looking = None
 
     # -- queues ----------------------------------------------------------------------------------------------
 
@@ -335,6 +343,13 @@ class Side(Generic[L]):
     def _abort_all(self) -> None:
         for socket in list(self._sockets):
             socket.abort()
+
+
+def _acknowledge(socket: Socket) -> None:
+    try:
+        socket.acknowledge()
+    except Exception:
+        socket.broke()
 
 
 def _waiting(link: Member) -> int:

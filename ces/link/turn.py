@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
+from ces.link.schedule import Step
 from ces.model.wire import Run
 from ces.session.queue import Batch
 
@@ -46,6 +48,9 @@ class Flushable(Protocol):
     def flush(self, memo: Memo) -> None:
         """Write the queued records. `memo` is shared by all links that are flushed together."""
 
+    def broke(self) -> None:
+        """An error in this program while it did that: it costs this link, and no other."""
+
 
 class Group(Protocol):
     """The links that are added to a turn: a routing group, or a link, which is its own group."""
@@ -58,20 +63,21 @@ class Turn:
     """The links to flush at the end of this reactor turn.
 
     :param clock: the reactor, or a test's Clock.
+    :param log: for errors.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: IReactorTime, log: Logger) -> None:
         self._groups: set[Group] = set()
         self._bytes = 0
         self._scheduled = False
+        self._step = Step(clock, self._end, "the end of a turn", log)
 
     def add(self, group: Group) -> None:
         """Flush these links at the end of the turn. Call it after putting runs into their queues."""
         self._groups.add(group)
         if not self._scheduled:
             self._scheduled = True
-            self._clock.callLater(0, self._end)
+            self._step.within(0)
 
     def took(self, runs: Sequence[Run]) -> None:
         """Count received runs that have been routed. Flushes at once when `FLUSH_BYTES` is reached."""
@@ -91,4 +97,8 @@ class Turn:
         memo = Memo()
         for group in groups:
             for link in group.links:
-                link.flush(memo)
+                try:
+                    link.flush(memo)
+                except Exception:
+                    link.broke()
+                    memo = Memo()

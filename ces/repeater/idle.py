@@ -11,7 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ces.link.schedule import Step
 
 T = TypeVar("T", bound=Hashable)
 
@@ -22,15 +25,17 @@ class Idle(Generic[T]):
     Memory: one entry for each watched item.
 
     :param ttl: the timeout, in seconds.
+    :param log: for errors.
     :param unused: callback; gets the item. It may call `used` for it, which starts watching it again.
     """
 
-    def __init__(self, ttl: float, clock: IReactorTime, unused: Callable[[T], None]) -> None:
+    def __init__(self, ttl: float, clock: IReactorTime, unused: Callable[[T], None], log: Logger) -> None:
         self._ttl = ttl
         self._clock = clock
         self._unused = unused
         self._last: OrderedDict[T, float] = OrderedDict()
-        self._call: IDelayedCall | None = None
+        self._log = log
+        self._looking = Step(clock, self._look, "the look at what is not used", log)
 
     def __len__(self) -> int:
         return len(self._last)
@@ -39,18 +44,16 @@ class Idle(Generic[T]):
         """Record a use of `item`. The first use starts watching it."""
         self._last[item] = self._clock.seconds()
         self._last.move_to_end(item)
-        if self._call is None:
-            self._call = self._clock.callLater(self._ttl, self._look)
+        if not self._looking.waits:
+            self._looking.within(self._ttl)
 
     def forget(self, item: T) -> None:
         """Stop watching `item`."""
         self._last.pop(item, None)
-        if not self._last and self._call is not None:
-            self._call.cancel()
-            self._call = None
+        if not self._last:
+            self._looking.cancel()
 
-    def _look(self) -> None:
-        self._call = None
+    def _look(self) -> float | None:
         now = self._clock.seconds()
         expired = []
         for item, last in self._last.items():
@@ -59,8 +62,9 @@ class Idle(Generic[T]):
             expired.append(item)
         for item in expired:
             del self._last[item]
-        if self._last:
-            wait = next(iter(self._last.values())) + self._ttl - now
-            self._call = self._clock.callLater(wait, self._look)
         for item in expired:
-            self._unused(item)
+            try:
+                self._unused(item)
+            except Exception:  # the others are not to wait for ever
+                self._log.failure("unexpected error with what was not used: {item}", item=item)
+        return next(iter(self._last.values())) + self._ttl - now if self._last else None

@@ -15,9 +15,9 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
 
 from ces.link.link import Link
+from ces.link.schedule import Step
 from ces.link.side import Side
 from ces.model.address import HTTP_SCHEMES, REPEATER_PORT, WEBSOCKET_SCHEMES, parse_address
 from ces.model.wire import Run
@@ -61,10 +61,10 @@ class Pool:
         self._settings = settings
         self._client = client
         self._reactor = reactor
-        self._idle: Idle[LinkTarget] = Idle(settings.idle_ttl, side.clock, LinkTarget.rest)
+        self._idle: Idle[LinkTarget] = Idle(settings.idle_ttl, side.clock, LinkTarget.rest, side.log)
         self._targets: dict[str, Target] = {}
         self._routed: frozenset[str] = frozenset()
-        self._sweeping: IDelayedCall | None = None
+        self._sweeping = Step(side.clock, self._sweep, "the sweep of targets", side.log)
         self._stopped = False
         self._ended = {"sent": 0, "dropped": 0, "failures": 0}
 
@@ -122,9 +122,7 @@ class Pool:
         Fires when all targets have stopped.
         """
         self._stopped = True
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        self._sweeping.cancel()
         stopped = DeferredList([target.stop() for target in self._targets.values()])
         lost = self.undelivered.give_up()
         if lost:
@@ -167,12 +165,14 @@ class Pool:
         return target
 
     def _sweep_soon(self) -> None:
-        if self._sweeping is None and not self._stopped:
-            wait = min(SWEEP, self._settings.target_patience)
-            self._sweeping = self._side.clock.callLater(wait, self._sweep)
+        if not self._sweeping.waits and not self._stopped:
+            self._sweeping.within(self._sweep_interval)
 
-    def _sweep(self) -> None:
-        self._sweeping = None
+    @property
+    def _sweep_interval(self) -> float:
+        return min(SWEEP, self._settings.target_patience)
+
+    def _sweep(self) -> float | None:
         now = self._side.clock.seconds()
         waits = False
         for url, target in list(self._targets.items()):
@@ -183,8 +183,7 @@ class Pool:
                     continue
                 waits = True
             waits = waits or holds
-        if waits:
-            self._sweep_soon()
+        return self._sweep_interval if waits and not self._stopped else None
 
     def _forget(self, url: str) -> None:
         target = self._targets.pop(url)

@@ -64,7 +64,7 @@ class Repeater(Owner):
         self._routes = RepeaterRoutes({})
         self._patterns: Routes = {}
         self._inbound: dict[Link, None] = {}
-        self._idle: Idle[Link] = Idle(settings.idle_ttl, reactor, _close_idle)
+        self._idle: Idle[Link] = Idle(settings.idle_ttl, reactor, _close_idle, self.log)
 
     def start(self) -> None:
         """Dial the hub.
@@ -95,7 +95,7 @@ class Repeater(Owner):
 
     # -- links come and go (`ces.link.link.Owner`) ---------------------------------------------------------
 
-    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+    def admit(self, kind: str, node: str, instance: str, serving: bool) -> Link | None:
         """Anyone but this repeater itself."""
         if node == self.node:
             raise Refused(ITSELF)

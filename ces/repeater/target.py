@@ -10,6 +10,7 @@ from ces.link.link import Link
 from ces.link.side import Side
 from ces.model.address import Address
 from ces.model.wire import Run
+from ces.ops.clock import utc_now
 from ces.repeater.settings import RepeaterSettings
 from ces.repeater.undelivered import Undelivered
 
@@ -111,7 +112,7 @@ class Target:
         """
         if self.reason not in ("", why):
             why = f"{why}: {self.reason}"
-        lost = self._undelivered.put(self.url, run, why, self._clock.seconds())
+        lost = self._undelivered.put(self.url, run, why, utc_now().timestamp())
         if lost and self._undelivered.limit:
             self._side.limited.warn(
                 "undelivered full",

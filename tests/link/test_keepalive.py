@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 
 from ces.link.keepalive import Keepalive
 
@@ -22,7 +23,7 @@ class Watched:
 
 def test_each_is_asked_when_it_is_due_and_not_before() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     often, seldom = Watched(10.0), Watched(25.0)
     keepalive.watch(often)
     keepalive.watch(seldom)
@@ -34,7 +35,7 @@ def test_each_is_asked_when_it_is_due_and_not_before() -> None:
 
 def test_none_is_asked_before_a_fraction_of_a_second_has_passed() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     watched = Watched(10.5)
     keepalive.watch(watched)
     for _ in range(44):
@@ -44,7 +45,7 @@ def test_none_is_asked_before_a_fraction_of_a_second_has_passed() -> None:
 
 def test_ten_thousand_that_are_idle_cost_one_delayed_call() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     many = [Watched(30.0) for _ in range(10_000)]
     for watched in many:
         keepalive.watch(watched)
@@ -59,7 +60,7 @@ def test_ten_thousand_that_are_idle_cost_one_delayed_call() -> None:
 
 def test_nothing_is_left_when_none_is_watched() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     one, other = Watched(10.0), Watched(20.0)
     keepalive.watch(one)
     keepalive.watch(other)
@@ -73,7 +74,7 @@ def test_nothing_is_left_when_none_is_watched() -> None:
 
 def test_one_that_is_never_due_again_is_forgotten() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     watched = Watched(5.0)
     keepalive.watch(watched)
     watched.period = None
@@ -83,7 +84,7 @@ def test_one_that_is_never_due_again_is_forgotten() -> None:
 
 def test_one_that_is_due_sooner_moves_the_sweep() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     late, soon = Watched(30.0), Watched(3.0)
     keepalive.watch(late)
     keepalive.watch(soon)
@@ -96,7 +97,7 @@ def test_one_that_is_due_sooner_moves_the_sweep() -> None:
 
 def test_one_that_another_ends_in_the_same_sweep_is_not_asked() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     one, other = Watched(10.0), Watched(10.0)
 
     class Ending(Watched):
@@ -114,7 +115,7 @@ def test_one_that_another_ends_in_the_same_sweep_is_not_asked() -> None:
 
 def test_a_clock_that_leaps_asks_each_once() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock)
+    keepalive = Keepalive(clock, Logger())
     watched = Watched(10.0)
     keepalive.watch(watched)
     clock.advance(1000)
@@ -123,7 +124,7 @@ def test_a_clock_that_leaps_asks_each_once() -> None:
 
 def test_a_finer_grain_asks_sooner() -> None:
     clock = Clock()
-    keepalive = Keepalive(clock, grain=0.25)
+    keepalive = Keepalive(clock, Logger(), grain=0.25)
     watched = Watched(10.5)
     keepalive.watch(watched)
     for _ in range(84):

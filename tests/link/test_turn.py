@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 
 from ces.link.turn import FLUSH_BYTES, Memo, Turn
 from ces.model.wire import Run
@@ -33,7 +34,7 @@ class Group:
 
 def test_links_are_flushed_once_the_turn_has_ended_with_one_memo_for_all() -> None:
     clock, one, other = Clock(), Flushed(), Flushed()
-    turn = Turn(clock)
+    turn = Turn(clock, Logger())
     for _ in range(3):
         turn.add(one)
         turn.add(other)
@@ -46,7 +47,7 @@ def test_links_are_flushed_once_the_turn_has_ended_with_one_memo_for_all() -> No
 
 def test_every_link_of_a_group_is_flushed() -> None:
     clock, one, other = Clock(), Flushed(), Flushed()
-    turn = Turn(clock)
+    turn = Turn(clock, Logger())
     turn.add(Group(one, other))
     clock.advance(0)
     assert (len(one.memos), len(other.memos)) == (1, 1)
@@ -54,7 +55,7 @@ def test_every_link_of_a_group_is_flushed() -> None:
 
 def test_a_turn_that_brings_much_is_flushed_on_the_way() -> None:
     clock, link = Clock(), Flushed()
-    turn = Turn(clock)
+    turn = Turn(clock, Logger())
     turn.add(link)
     turn.took([Run(b"A", [b"x" * (FLUSH_BYTES - 1)], 1)])
     assert link.memos == []
@@ -69,7 +70,7 @@ def test_a_turn_that_brings_much_is_flushed_on_the_way() -> None:
 
 def test_what_is_added_while_flushing_is_flushed_next() -> None:
     clock, late = Clock(), Flushed()
-    turn = Turn(clock)
+    turn = Turn(clock, Logger())
 
     class Adding(Flushed):
         def flush(self, memo: Memo) -> None:

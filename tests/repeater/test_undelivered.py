@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -317,7 +318,7 @@ def test_what_fails_again_is_undelivered_again(make: Any) -> None:
     bench.repeater.pool.retry()
     assert values(bench.undelivered) == ["1"]
     ((entry, _),) = bench.undelivered.newest()
-    assert entry.when == bench.network.seconds()
+    assert abs(entry.when - time.time()) < 60  # for people: by the system clock
 
 
 @pytest.mark.parametrize("url", [CP1, COLLECTOR])
