@@ -11,32 +11,24 @@ by the same rule, so that they agree without a word.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ces.hub.settings import HubSettings
-from ces.link.link import Link, Owner, Refused
+from ces.link.link import Announcement, Link, Owner, Refused
+from ces.link.schedule import Step
 from ces.link.shown import registrations, trouble
 from ces.link.side import Side
 from ces.model.control import Error, Gap, SubscriptionChange
 from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
 from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
-from ces.model.withdrawn import withdraw
 from ces.session.held import Held
+from ces.session.interest import Interest
 from ces.session.life import NOT_ALLOWED
-
-ANNOUNCED_ROOMS = 1000
-"""At most this many rooms go into one subscription change to another hub: far below any message limit."""
-
-ANNOUNCED_PER_TURN = 10 * ANNOUNCED_ROOMS
-"""At most this many changed rooms are announced to other hubs in one turn of the reactor."""
-
-CHANGED_ROOMS = 100_000
-"""Limit of changed rooms that wait to be announced. Any beyond are announced at once, whatever that costs."""
 
 
 class MeetsItself(Refused):
@@ -53,6 +45,7 @@ class Hub(Owner):
         self, node: str, settings: HubSettings, clock: IReactorTime, log: Logger | None = None
     ) -> None:
         self.node = node
+        self.instance = secrets.token_hex(8)
         self.log = log or Logger(namespace="ces.hub")
         self.settings = settings
         self.side: Side[Link] = Side(settings, clock, self.log)
@@ -66,28 +59,40 @@ class Hub(Owner):
         self.hub_detached: Callable[[Link], None] = lambda link: None
         """Called when the link to another hub has lost its connection, or has left."""
         self._clock = clock
-        self._expiry: IDelayedCall | None = None
-        self._changed: dict[bytes, None] = {}
+        self._expiry = Step(clock, self._expire_held, "the expiry of held records", self.log)
+        self._told: dict[Link, Interest] = {}
+        """The hubs that are told which rooms are wanted, with what each is still to be told."""
         self._whole: dict[Link, None] = {}
         """Hubs that get every room, asked for or not, since they want more than is remembered of them."""
-        self._withdrawn: dict[Link, dict[bytes, None]] = {}
-        """Rooms that a hub was told are wanted no more. Without a connection it may not have heard it."""
 
     # -- links come and go -----------------------------------------------------------------------------------
 
-    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
-        """One link per pair of hubs, and none from a hub to itself."""
+    def admit(self, kind: str, node: str, instance: str, serving: bool) -> Link | None:
+        """One link per pair of hubs, none from a hub to itself, and one process for each node."""
         if kind != HUB or not node:
             return None
         if node == self.node:
-            raise MeetsItself("this hub and that one are the same: it would talk to itself")
+            if instance in ("", self.instance):
+                raise MeetsItself("this hub and that one are the same: it would talk to itself")
+            raise self._taken(node)
         link = self.hub_link(node)
-        if link is None or not link.connected or link.serving == serving:
+        if link is None or not link.connected:
+            return link
+        if instance and link.instance and instance != link.instance and link.connection is not None:
+            # It may be the same hub, started again, whose old connection has not ended here yet.
+            link.connection.probe()
+            raise self._taken(node)
+        if link.serving == serving:
             return link
         stays = min(self.node, node)
         if stays == (node if serving else self.node):
             return link
         raise Refused(f"the link that hub {stays} dialled stays", link)
+
+    def _taken(self, node: str) -> Refused:
+        reason = f"another hub has the node id {node} already: give each hub one of its own"
+        self.side.refuse("node", reason)
+        return Refused(reason)
 
     def hub_link(self, node: str) -> Link | None:
         """The link to the hub `node`, connected or not."""
@@ -99,9 +104,6 @@ class Hub(Owner):
         self.side.limited.info(
             f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
         )
-        if link.kind == HUB and link.dialect == CES2:
-            # The other hub may remember rooms of an earlier process with this node id.
-            link.tell(SubscriptionChange([], False))
         self._announce_to(link)
         self._hand_out(link)
 
@@ -125,14 +127,12 @@ class Hub(Owner):
         self.side.limited.info(f"{link.kind} attached", "{link} is back", link=link.name)
         if link.kind == HUB and link.dialect == CES1:
             self.routes.subscribe(link, [EVERY_ROOM])
-        withdrawn = self._withdrawn.get(link, {})
-        self._announce([link], [room for room in withdrawn if not self.routes.is_wanted(room)], create=False)
         self._announce_to(link)
         self._hand_out(link)
 
     def left(self, link: Link, undelivered: list[Run]) -> None:
         """A link left; what it did not get goes to another repeater, or is counted as lost."""
-        self._withdrawn.pop(link, None)
+        self._told.pop(link, None)
         self._whole.pop(link, None)
         self._change(self.routes.leave(link))
         self.side.limited.info(
@@ -149,9 +149,16 @@ class Hub(Owner):
             self.hub_detached(link)
 
     def _announce_to(self, link: Link) -> None:
-        if link.kind == HUB and link.dialect == CES2 and link in self.routes:
-            self._withdrawn.setdefault(link, {})
-            self._announce([link], self.routes.wanted(), create=True)
+        """Tell another hub which rooms are wanted, if it speaks ces.2, from now on."""
+        if link.kind != HUB:
+            return
+        if link.dialect == CES1:
+            self._told.pop(link, None)
+            link.interest = None
+        elif link not in self._told:
+            # The other hub may remember rooms of an earlier process with this node id.
+            self._told[link] = Interest(self.routes.is_wanted, self.routes.wanted, reset=True)
+            link.announces(self._told[link])
 
     def _hand_out(self, link: Link) -> None:
         """Give a repeater that has come what is held for it."""
@@ -209,44 +216,14 @@ class Hub(Owner):
             link.tell(Error(code=NOT_ALLOWED, reason=reason))
         return new[:free]
 
-    def _change(self, rooms: Iterable[bytes]) -> None:
-        """What messengers want has changed in these rooms: tell the other hubs, once per turn."""
-        changed = dict.fromkeys(rooms)
-        if changed and not self._changed:
-            self._clock.callLater(0, self._announce_changes)
-        self._changed.update(changed)
-        while len(self._changed) > CHANGED_ROOMS:
-            self._announce_some()
-
-    def _announce_changes(self) -> None:
-        self._announce_some()
-        if self._changed:
-            self._clock.callLater(0, self._announce_changes)
-
-    def _announce_some(self) -> None:
-        rooms = list(itertools.islice(self._changed, ANNOUNCED_PER_TURN))
-        for room in rooms:
-            del self._changed[room]
-        hubs = [link for link in self.routes.links(HUB) if link.dialect == CES2]
-        if hubs:
-            wanted = self.routes.is_wanted
-            self._announce(hubs, [room for room in rooms if wanted(room)], create=True)
-            self._announce(hubs, [room for room in rooms if not wanted(room)], create=False)
-
-    def _announce(self, hubs: list[Link], rooms: list[bytes], create: bool) -> None:
-        for start in range(0, len(rooms), ANNOUNCED_ROOMS):
-            part = rooms[start : start + ANNOUNCED_ROOMS]
-            change = SubscriptionChange([room.decode() for room in part], create)
-            for link in hubs:
-                link.tell(change)
-                if link not in self.routes:  # it read so slowly that what it was told ended it
-                    continue
-                withdrawn = self._withdrawn.setdefault(link, {})
-                if not create:
-                    withdraw(withdrawn, part)
-                elif withdrawn:
-                    for room in part:
-                        withdrawn.pop(room, None)
+    def _change(self, rooms: list[bytes]) -> None:
+        """What messengers want has just changed in these rooms: the other hubs are told at the end of the
+        turn, as far as they take it then.
+        """
+        if rooms:
+            for link, interest in self._told.items():
+                interest.changed(rooms)
+                self.side.turn.add(Announcement(link))
 
     # -- the way of an event ---------------------------------------------------------------------------------
 
@@ -314,17 +291,18 @@ class Hub(Owner):
             )
 
     def _watch_held(self) -> None:
-        expires = self.held.expires()
-        if expires is not None and self._expiry is None:
-            self._expiry = self._clock.callLater(max(0.0, expires - self._clock.seconds()), self._expire_held)
-        elif expires is None and self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._expiry.cancel()
+        wait = self._next_expiry()
+        if wait is not None:
+            self._expiry.within(wait)
 
-    def _expire_held(self) -> None:
-        self._expiry = None
+    def _expire_held(self) -> float | None:
         self._report_held(self.held.expire(self._clock.seconds()))
-        self._watch_held()
+        return self._next_expiry()
+
+    def _next_expiry(self) -> float | None:
+        expires = self.held.expires()
+        return None if expires is None else max(0.0, expires - self._clock.seconds())
 
     # -- what it shows ---------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from ces.link.tls import why_lost
 from ces.link.turn import Memo
 from ces.model import frames
 from ces.model.control import (
+    Ack,
     Hello,
     MalformedControl,
     Message,
@@ -54,6 +55,9 @@ ACK_FRAME = 40
 
 FRAMES = 1000
 """A message may come in at most this many frames: Autobahn keeps a list of them, the empty ones included."""
+
+PROBE = 5.0
+"""The other side must answer a probe within this time, in seconds."""
 
 PIECES = 1000
 """The pieces of a message are joined in groups of this size: each takes up 40 bytes beside its own."""
@@ -109,6 +113,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     session: the receiving half of the session that it carries.
     life: where it is in its life.
     node: who the other side says it is; "" before that, and on ces.1.
+    instance: tells the other side's process from another one with the same node; "" when it does not say.
+    changes: subscription changes that the other side had taken when it said hello; None when it does not
+        acknowledge them.
     code: what it was closed with, by whichever side; None when it was cut.
     ended: why it ended.
     refused: the HTTP status with which a server refused the opening handshake, or None.
@@ -148,6 +155,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     write: Callable[[list[bytes], int], None]
     opener: Opener
     node = ""
+    instance = ""
+    changes: int | None = None
     path = ""
     refused: int | None = None
     code: int | None = None
@@ -164,6 +173,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _pinged: bytes | None = None
+    _probed: float | None = None
+    """When the other side was asked for a sign of life."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +232,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                 if not self.serving:
                     self.tell(self.opener.hello(self))
         except Exception:
-            self._broke()
+            self.broke()
 
     def _greeted(self, hello: Hello) -> None:
         """The other side has said who it is."""
@@ -229,6 +240,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, "a second hello")
             return
         self.node = hello.node
+        self.instance = hello.instance if isinstance(hello.instance, str) else ""
+        self.changes = hello.changes if isinstance(hello.changes, int) else None
         self.opener.opened(self, hello)
 
     def begin(self, link: Link, session: Session, resumed: bool) -> None:
@@ -277,7 +290,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         try:
             self._consume()
         except Exception:
-            self._broke()
+            self.broke()
 
     def _consume(self) -> None:
         """Take whole binary frames the fast way and leave the rest to Autobahn, frame by frame, in order."""
@@ -333,10 +346,12 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
             self._carry()
 
-    def _told(self, message: Message | int) -> None:
+    def _told(self, message: Message | Ack | int) -> None:
         """A text message came."""
         link = self.link
-        if isinstance(message, int) and link is not None and self.session.id:
+        if isinstance(message, int):
+            message = Ack(message, None)
+        if isinstance(message, Ack) and link is not None and self.session.id:
             self._acknowledged(link, message)  # also while this side closes
         elif self._deaf:
             return
@@ -347,16 +362,18 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self._greeted(message)
         elif link is None:
             self.end(PROTOCOL_ERROR, "the first message was not a hello")
-        elif isinstance(message, int):
+        elif isinstance(message, Ack):
             link.fault(self, ["an acknowledgement came on a link without a session"])
         elif self.life is State.OPEN:
             link.take_message(self, message)
 
-    def _acknowledged(self, link: Link, number: int) -> None:
-        """The other side has taken responsibility for the first `number` records."""
+    def _acknowledged(self, link: Link, ack: Ack) -> None:
+        """The other side has taken responsibility for records, and has taken subscription changes."""
         try:
-            if link.acknowledged(self, number) and not self._carried:
+            if link.acknowledged(self, ack.records) and not self._carried:
                 self._carry()
+            if ack.changes is not None:
+                link.acknowledged_changes(self, ack.changes)
         except OutOfStep as fault:
             self.end(PROTOCOL_ERROR, f"an acknowledgement is out of step: {fault}")
 
@@ -421,7 +438,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if not self.session.unreported or self.state != self.STATE_OPEN or self._deaf:
             return
         if last or not self.blocked:
-            told = frames.text(ack_text(self.session.report()), not self.serving)
+            session = self.session
+            changes = session.changes if session.changes != session.changes_reported else None
+            told = frames.text(ack_text(session.report(), changes), not self.serving)
             self.write([told], len(told))
 
     def pauseProducing(self) -> None:
@@ -460,6 +479,13 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self.heard = self._seconds()
         self.transport.resumeProducing()
 
+    def probe(self) -> None:
+        """Ping the other side; end the connection if nothing comes within `PROBE` seconds."""
+        if self.state == self.STATE_OPEN and self._probed is None:
+            self._probed = self._seconds()
+            self.sendPing()
+            self.watch()
+
     # -- deadlines -------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
@@ -479,6 +505,14 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.drop(f"nothing heard for {silence:g} s")
             return None
         next_due = self.heard + silence
+        if self._probed is not None:
+            if self.heard > self._probed:
+                self._probed = None
+            elif now >= self._probed + PROBE:
+                self.drop(f"another process came with its node, and it did not answer within {PROBE:g} s")
+                return None
+            else:
+                next_due = min(next_due, self._probed + PROBE)
         if self.link is not None:
             stalled = self.link.check_stalled(now)
             if self.life is not State.OPEN:
@@ -549,7 +583,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self._tell_closing()
         self.transport.abortConnection()
 
-    def _broke(self) -> None:
+    def broke(self) -> None:
         """An error in this program while it served this connection: it costs this one and no other."""
         self.opener.side.log.failure("unexpected error on connection {name}", name=self.name)
         self.drop("an internal error, see the log")

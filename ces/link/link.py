@@ -34,8 +34,9 @@ from ces.link.turn import Memo
 from ces.model import wire
 from ces.model.bucket import Bucket
 from ces.model.control import Error, Gap, Message, SubscriptionChange
-from ces.model.routing import MESSENGER
+from ces.model.routing import MESSENGER, REPEATER
 from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
+from ces.session.interest import WINDOW, Interest
 from ces.session.life import NORMAL, PROTOCOL_ERROR, REPLACED, TOO_FAST, TOO_SLOW, Fate, fate
 from ces.session.queue import OutOfStep, SendQueue
 from ces.session.session import Session
@@ -67,9 +68,13 @@ class Owner:
     node: str
     """Identifies the running process (docs/protocol.md section 5)."""
 
-    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+    instance = ""
+    """Tells this process from another one that was given the same node; "" says nothing."""
+
+    def admit(self, kind: str, node: str, instance: str, serving: bool) -> Link | None:
         """Whether a connection may have a link, now that its kind and node are known.
 
+        :param instance: the other side's; "" when it does not say.
         :param serving: whether the other side has dialled.
         :return: the link that it gets; None for a new one, or for the one that dialled.
         :raises Refused: when it gets none; it is closed with 4409.
@@ -106,6 +111,8 @@ class Carrier(Socket, Protocol):
 
     dialect: str
     peer: Any
+    instance: str
+    changes: int | None
     blocked: bool
     write: Callable[[list[bytes], int], None]
 
@@ -117,6 +124,9 @@ class Carrier(Socket, Protocol):
 
     def unsent(self) -> int:
         """Bytes that were written and wait for the kernel."""
+
+    def probe(self) -> None:
+        """Ping the other side; end the connection if nothing comes."""
 
     def pause_reading(self) -> None: ...
 
@@ -150,6 +160,8 @@ class Link:
     :param path: what was dialled, on a repeater.
 
     node: the identity of the other process; "" on a ces.1 link.
+    instance: tells that process from another one with the same node; "" when it does not say.
+    interest: the rooms that the other side is told of; None when it is told of none.
     dialect: ``ces.1`` or ``ces.2``.
     connected: whether a connection carries records.
     serving: whether the other side has dialled the present connection, or the last one.
@@ -173,6 +185,8 @@ class Link:
         "dialect",
         "due_bucket",
         "ended",
+        "instance",
+        "interest",
         "joined",
         "kind",
         "malformed",
@@ -207,7 +221,7 @@ class Link:
         self.queue = side.new_queue() if queue is None else queue
         self.put = self.queue.pending.append
         self.session = Session()
-        self.node = self.peer = self.ended = ""
+        self.node = self.instance = self.peer = self.ended = ""
         self.dialect = CES1
         self.serving = False
         self.connection: Carrier | None = None
@@ -220,6 +234,7 @@ class Link:
         self._window = window
         self._expires = 0.0
         self._rates: Sequence[tuple[Bucket, str, str]] = ()
+        self.interest: Interest | None = None
         self.connected = self.joined = self.over = False
         self.stalled_since: float | None = None
         self.close_code: int | None = None
@@ -249,11 +264,14 @@ class Link:
 
     # -- connections come and go -----------------------------------------------------------------------------
 
-    def prepare(self, received: int) -> None:
+    def prepare(self, received: int, changes: int | None = None) -> None:
         """The session is to be resumed by a new connection: rewind to what the other side has received.
 
+        :param changes: how many subscription changes it has taken; None when it did not say.
         :raises OutOfStep: when that cannot be.
         """
+        if changes is not None and self.interest is not None:
+            self.interest.check(changes)
         if self._sender is not None and self._sender is not self.connection:
             self._sender.abort()
             self._promote()
@@ -280,7 +298,12 @@ class Link:
         self.session = session
         if session.id:
             side.sessions[session.id] = self
-        self.node, self.dialect = node, connection.dialect
+        if self.interest is not None:
+            if resumed:
+                self.interest.resume(connection.changes)
+            else:
+                self.interest.restart(connection.changes is not None)
+        self.node, self.dialect, self.instance = node, connection.dialect, connection.instance
         self.peer, self.serving = connection.peer, connection.serving
         self.path = path or self.path
         self._encode = encoder(connection.serving, connection.dialect)
@@ -298,6 +321,7 @@ class Link:
             self.joined = True
             self._limit_rate()
             self.owner.joined(self)
+        self.announce()
         if self.queue.waits:
             side.turn.add(self)
 
@@ -334,6 +358,8 @@ class Link:
         side = self.side
         side.pressure.forget(self)
         keeps = bool(self.session.id) and self._window != 0 and not side.ending
+        if code == TOO_SLOW and self.kind == REPEATER:
+            keeps = False  # what it did not get goes to another repeater
         what = fate(code if keeps else NORMAL, finished)
         if what is Fate.DELIVERED and counted:
             self.queue.delivered()
@@ -456,6 +482,18 @@ class Link:
     def take_message(self, connection: Carrier, message: SubscriptionChange | Gap | Error) -> None:
         """A text message came on a connection."""
         side = self.side
+        if isinstance(message, SubscriptionChange):
+            if connection is not self.connection:
+                return  # on the newer connection all rooms are announced again
+            try:
+                self.owner.told(self, message)
+            finally:  # what the owner fails at would fail it again
+                if connection.changes is not None:
+                    if connection.session.took_change():
+                        connection.acknowledge()
+                    else:
+                        side.acknowledge_soon(connection)
+            return
         if isinstance(message, Error):
             side.limited.warn(
                 "error from peer",
@@ -465,11 +503,8 @@ class Link:
                 reason=message.reason[:200],
             )
             return
-        if isinstance(message, Gap):
-            side.missed += message.lost
-            side.limited.warn(
-                "gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost
-            )
+        side.missed += message.lost
+        side.limited.warn("gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost)
         self.owner.told(self, message)
 
     def acknowledged(self, connection: Carrier, number: int) -> bool:
@@ -491,6 +526,15 @@ class Link:
             if self._write is not None:
                 self.side.turn.add(self)
         return True
+
+    def acknowledged_changes(self, connection: Carrier, number: int) -> None:
+        """The other side has taken the first `number` subscription changes.
+
+        :raises OutOfStep: when that cannot be.
+        """
+        if connection is self.connection and self.interest is not None:
+            self.interest.acknowledge(number)
+            self.announce()
 
     def fault(self, connection: Carrier, faults: Sequence[str]) -> None:
         """Malformed records or text came: count, log, tell; close a connection that brings nothing else."""
@@ -584,8 +628,38 @@ class Link:
         if self.stalled_since is not None:
             self.stalled_since = self.side.keepalive.seconds()
         self._open()
+        self.announce()
         if self._write is not None and self.queue.waits:
             self.flush(Memo())
+
+    def announces(self, interest: Interest) -> None:
+        """Tell the other side of these rooms from now on; the connection may go, the interest stays."""
+        self.interest = interest
+        if self.connection is not None:
+            interest.restart(self.connection.changes is not None)
+            self.announce()
+
+    def announce(self) -> None:
+        """Tell the other side which rooms are wanted, as far as it takes it now."""
+        interest, connection = self.interest, self.connection
+        if interest is None or connection is None:
+            return
+        for _ in range(WINDOW):
+            if not self.connected or connection.blocked:
+                return
+            change = interest.take()
+            if change is None:
+                return
+            connection.tell(change)
+        if interest.due:
+            self.side.turn.add(Announcement(self))
+
+    def broke(self) -> None:
+        """An error in this program while it served this link: it costs this one, and no other."""
+        if self.connection is not None:
+            self.connection.broke()
+        else:
+            self.side.log.failure("unexpected error with link {link}", link=self.name)
 
     def tell(self, message: Message) -> None:
         """Send a text message, if there is a connection."""
@@ -643,3 +717,31 @@ class Link:
             self.end(TOO_SLOW, f"it has taken nothing for {limit:g} s")
             return None
         return self.stalled_since + limit
+
+
+class Announcement:
+    """Rooms that a link is told of at the end of the turn (`ces.link.turn.Group`)."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def links(self) -> tuple[Announcement]:
+        """It is alone."""
+        return (self,)
+
+    def flush(self, memo: Memo) -> None:
+        """Tell the other side."""
+        self._link.announce()
+
+    def broke(self) -> None:
+        """It costs the link."""
+        self._link.broke()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Announcement) and other._link is self._link
+
+    def __hash__(self) -> int:
+        return id(self._link)

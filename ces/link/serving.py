@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from msgspec import UNSET
 from twisted.internet.interfaces import IReactorCore
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
@@ -104,11 +105,11 @@ class ServingFactory(WebSocketServerFactory):
         if hello is not None and hello.session:
             kept = self.side.sessions.get(hello.session)
             if kept is not None and (kept.node, kept.kind) == (hello.node, self.kind):
-                self._resume(connection, kept, hello.received)
+                self._resume(connection, kept, hello)
                 return
         session = Session(secrets.token_hex(12) if hello is not None else "")  # nobody can guess it
         try:
-            link = self.owner.admit(self.kind, connection.node, serving=True)
+            link = self.owner.admit(self.kind, connection.node, connection.instance, serving=True)
         except Refused as refused:
             # The peer learns from the hello which hub it has a link to already.
             if hello is not None:
@@ -122,9 +123,9 @@ class ServingFactory(WebSocketServerFactory):
             self._answer(connection, session, resumed=False)
         connection.begin(link, session, resumed=False)
 
-    def _resume(self, connection: Connection, link: Link, received: int) -> None:
+    def _resume(self, connection: Connection, link: Link, hello: Hello) -> None:
         try:
-            link.prepare(received)
+            link.prepare(hello.received, connection.changes)
         except OutOfStep as fault:
             if link.connection is None:
                 connection.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
@@ -137,7 +138,17 @@ class ServingFactory(WebSocketServerFactory):
 
     def _answer(self, connection: Connection, session: Session, resumed: bool) -> None:
         window = self.side.settings.session_window if session.id else 0
-        connection.tell(Hello(self.owner.node, session.id or None, session.report(), resumed, window))
+        connection.tell(
+            Hello(
+                self.owner.node,
+                session.id or None,
+                session.report(),
+                resumed,
+                window,
+                changes=UNSET if connection.changes is None else session.changes,
+                instance=self.owner.instance or UNSET,
+            )
+        )
 
     def carried(self, connection: Connection) -> None:
         """Nothing depends on it here."""

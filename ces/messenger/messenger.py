@@ -34,20 +34,16 @@ from ces.messenger.reception import EventCallback, GapCallback, Reception, Recor
 from ces.messenger.sendable import Sendable, make_run
 from ces.messenger.waiting import Closed, Dropped, TimedOut, TooManyWaiting, Waiting
 from ces.model.address import HUB_PORT, Address, parse_address
-from ces.model.control import SubscriptionChange
 from ces.model.event import Event
 from ces.model.routing import MESSENGER
 from ces.model.wire import KnownRooms, room_fault
-from ces.model.withdrawn import withdraw
 from ces.ops.clock import utc_now
+from ces.session.interest import Interest
 from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING, Dialler
 from ces.uplink.uplink import Uplink
 
 PATH: Final = "/connect/messenger"
 BUFFER: Final = 8 * 1024 * 1024
-
-ROOMS_AT_A_TIME: Final = 1000
-"""Limit for the rooms in one subscription change: 256 kB, far below any message limit."""
 
 S = TypeVar("S", bound=Callable[["State"], object])
 
@@ -122,8 +118,6 @@ class Messenger:
         self._known = KnownRooms()
         self._connected: Waiting[None, None] = Waiting(waits)
         self._rooms: dict[str, None] = dict.fromkeys(_checked_list(rooms))
-        self._unwanted: dict[str, None] = {}
-        """Rooms unsubscribed in this session. When a connection was cut, the hub may not have heard it."""
         self._reception = Reception(
             node or f"{socket.gethostname()}-{secrets.token_hex(4)}",
             Inbox(inbox),
@@ -261,9 +255,7 @@ class Messenger:
         """
         new = [room for room in dict.fromkeys(_checked(rooms, "subscribe")) if room not in self._rooms]
         self._rooms.update(dict.fromkeys(new))
-        for room in new:
-            self._unwanted.pop(room, None)
-        self._announce(new, create=True)
+        self._announce(new)
 
     def unsubscribe(self, *rooms: str) -> None:
         """End the subscriptions to these rooms. Without arguments: to all rooms.
@@ -275,16 +267,20 @@ class Messenger:
         old = [room for room in dict.fromkeys(rooms or self._rooms) if room in self._rooms]
         for room in old:
             del self._rooms[room]
-        link = self._uplink.link
-        if link is not None and link.session.id:
-            withdraw(self._unwanted, old)
-        self._announce(old, create=False)
+        self._announce(old)
 
-    def _announce(self, rooms: list[str], create: bool) -> None:
+    def _announce(self, rooms: list[str]) -> None:
+        """Tell the hub of rooms that are wanted now and were not, or the other way round."""
         link = self._uplink.link
-        if link is not None and link.connected:
-            for start in range(0, len(rooms), ROOMS_AT_A_TIME):
-                link.tell(SubscriptionChange(rooms[start : start + ROOMS_AT_A_TIME], create))
+        if link is not None and link.interest is not None:
+            link.interest.changed([room.encode() for room in rooms])
+            link.announce()
+
+    def _is_wanted(self, room: bytes) -> bool:
+        return room.decode() in self._rooms
+
+    def _wanted(self) -> list[bytes]:
+        return [room.encode() for room in self._rooms]
 
     # -- what comes ------------------------------------------------------------------------------------------
 
@@ -409,13 +405,10 @@ class Messenger:
 
     def _welcome(self, link: Link, fresh: bool) -> None:
         self._links += 1
-        if not fresh:
-            self._announce(list(self._unwanted), create=False)
-        else:
-            self._unwanted.clear()
-            if self._links > 1:
-                self._reception.gap(None)
-        self._announce(list(self._rooms), create=True)
+        if fresh and self._links > 1:
+            self._reception.gap(None)
+        if fresh:
+            link.announces(Interest(self._is_wanted, self._wanted))
         self._side.limited.info(
             "joined", "connected to {address}, speaking {dialect}", address=self.address, dialect=link.dialect
         )

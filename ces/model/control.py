@@ -4,8 +4,9 @@ Grammar::
 
     subscription = {"rooms": [room, ...], "create": true | false}
     control      = {"hello": {"node": ID, "session": SID | null, "received": N
-                              [, "resumed": bool, "window": SECONDS]}}
-                 | {"ack": N} | {"gap": {"lost": N}} | {"error": {"code": CODE, "reason": TEXT}}
+                              [, "resumed": bool, "window": SECONDS] [, "changes": N] [, "instance": ID]}}
+                 | {"ack": N [, "changes": N]} | {"gap": {"lost": N}}
+                 | {"error": {"code": CODE, "reason": TEXT}}
 
 A message without any of the control keys is a subscription change. Unknown keys are ignored.
 """
@@ -35,13 +36,27 @@ class SubscriptionChange(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
-    """The first message of either side. ``session`` is None when the sender has no session to resume."""
+    """The first message of either side.
+
+    session: None when the sender has no session to resume.
+    changes: subscription changes that the sender has taken in the session; it acknowledges further ones.
+    instance: tells a process from another one that has the same node.
+    """
 
     node: str
     session: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     received: Count = 0
     resumed: bool | msgspec.UnsetType = msgspec.UNSET
     window: float | msgspec.UnsetType = msgspec.UNSET
+    changes: Count | msgspec.UnsetType = msgspec.UNSET
+    instance: Annotated[str, msgspec.Meta(max_length=128)] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """The sender has taken the first `records` records, and the first `changes` subscription changes."""
+
+    records: Count
+    changes: Count | None
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -62,6 +77,7 @@ class _Text(msgspec.Struct, frozen=True, omit_defaults=True):
 
     hello: Hello | None = None
     ack: Count | None = None
+    changes: Count | None = None
     gap: Gap | None = None
     error: Error | None = None
     rooms: list[str] | None = None
@@ -78,8 +94,8 @@ _decode = msgspec.json.Decoder(_Text).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_control(text: bytes) -> Message | int:
-    """Parse a text message. An acknowledgement is returned as its number.
+def read_control(text: bytes) -> Message | Ack | int:
+    """Parse a text message. An acknowledgement of records alone is returned as its number.
 
     :raises MalformedControl: when the text is not a JSON object of the grammar, or when a room or a node
         breaks its rules.
@@ -96,7 +112,7 @@ def read_control(text: bytes) -> Message | int:
             )
         return message.hello
     if message.ack is not None:
-        return message.ack
+        return message.ack if message.changes is None else Ack(message.ack, message.changes)
     if message.gap is not None:
         return message.gap
     if message.error is not None:
@@ -118,9 +134,11 @@ def write_control(message: Message) -> bytes:
     return _encode({type(message).__name__.lower(): message})
 
 
-def ack_text(number: int) -> bytes:
-    """The JSON text of an acknowledgement."""
-    return b'{"ack":%d}' % number
+def ack_text(records: int, changes: int | None = None) -> bytes:
+    """The JSON text of an acknowledgement of records, and of subscription changes if there are any."""
+    if changes is None:
+        return b'{"ack":%d}' % records
+    return b'{"ack":%d,"changes":%d}' % (records, changes)
 
 
 class _Ack(msgspec.Struct, forbid_unknown_fields=True, gc=False):

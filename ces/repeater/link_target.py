@@ -267,7 +267,7 @@ class LinkTarget(Target, Owner):
 
     # -- what the link tells (`ces.link.link.Owner`) ---------------------------------------------------------
 
-    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+    def admit(self, kind: str, node: str, instance: str, serving: bool) -> Link | None:
         """Anyone but this repeater itself."""
         if node == self.node:
             raise Refused(ITSELF)

@@ -22,7 +22,7 @@ NORMAL, TOO_LARGE = 1000, 1009
 GOING_AWAY, PROTOCOL_ERROR, NOT_ALLOWED, TOO_SLOW, REPLACED, TOO_FAST = 4001, 4400, 4403, 4408, 4409, 4429
 """Close codes (docs/protocol.md section 9)."""
 
-RESUMABLE = frozenset({None, GOING_AWAY, REPLACED})
+RESUMABLE = frozenset({None, GOING_AWAY, TOO_SLOW, REPLACED})
 """Close codes after which the session is kept; None stands for a connection that was cut."""
 
 HEARD = frozenset({NORMAL, GOING_AWAY})

@@ -13,6 +13,11 @@ ACK_BYTES = 256 * 1024
 ACK_SECONDS = 0.1
 """An acknowledgement is due at the latest after this time, in seconds."""
 
+ACK_CHANGES = 4
+"""An acknowledgement is due at the latest after this number of subscription changes: half of those that may
+be in flight (`ces.session.interest.WINDOW`).
+"""
+
 
 class Session:
     """The receiving half of one session.
@@ -21,14 +26,17 @@ class Session:
 
     received: records for which this side has taken responsibility.
     reported: how many of them the other side has been told of.
+    changes: subscription changes that this side has taken.
+    changes_reported: how many of them the other side has been told of.
     """
 
-    __slots__ = ("_fresh", "id", "received", "reported")
+    __slots__ = ("_fresh", "changes", "changes_reported", "id", "received", "reported")
 
     def __init__(self, id: str = "") -> None:
         self.id = id
         self.received = 0
         self.reported = 0
+        self.changes = self.changes_reported = 0
         self._fresh = 0
 
     def took(self, records: int, size: int) -> bool:
@@ -37,13 +45,19 @@ class Session:
         self._fresh += size
         return self.received - self.reported >= ACK_RECORDS or self._fresh >= ACK_BYTES
 
+    def took_change(self) -> bool:
+        """A subscription change was taken; whether an acknowledgement is due at once."""
+        self.changes += 1
+        return self.changes - self.changes_reported >= ACK_CHANGES
+
     @property
     def unreported(self) -> bool:
         """Whether anything received is not acknowledged."""
-        return self.received != self.reported
+        return self.received != self.reported or self.changes != self.changes_reported
 
     def report(self) -> int:
         """The number to acknowledge. It counts as told from now on."""
         self.reported = self.received
+        self.changes_reported = self.changes
         self._fresh = 0
         return self.received

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import UNSET
+
 from ces.link.connection import Connection
 from ces.link.link import Link, Owner, Read, Refused, read_by_dialect
 from ces.link.side import Side
@@ -137,14 +139,22 @@ class Uplink:
         link = self.link
         if link is None or link.over or link.connected:
             self._offered = ""
-            return Hello(self.owner.node, None, 0)
-        self._offered = link.session.id
-        return Hello(self.owner.node, link.session.id or None, link.session.report())
+            session = Session()
+        else:
+            session = link.session
+            self._offered = session.id
+        return Hello(
+            self.owner.node,
+            session.id or None,
+            session.report(),
+            changes=session.changes,
+            instance=self.owner.instance or UNSET,
+        )
 
     def opened(self, connection: Connection, hello: Hello | None) -> None:
         """Give the connection its link, or end it."""
         try:
-            placed = self.owner.admit(self.kind, connection.node, serving=False)
+            placed = self.owner.admit(self.kind, connection.node, connection.instance, serving=False)
         except Refused as refused:
             self.refusal = refused
             if self._queue is None and refused.link is not None:
@@ -166,7 +176,7 @@ class Uplink:
             assert hello is not None
             session = link.session
             try:
-                link.prepare(hello.received)
+                link.prepare(hello.received, connection.changes)
             except OutOfStep as fault:
                 link.break_session()
                 connection.end(PROTOCOL_ERROR, f"the session is gone: {fault}")

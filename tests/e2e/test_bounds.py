@@ -14,12 +14,10 @@ from ces.config.link import LinkSettings
 from ces.hub.interconnect import Interconnections, TooMany, hub_address
 from ces.hub.settings import HubSettings
 from ces.link.connection import PIECES
-from ces.model.control import Error, SubscriptionChange
-from ces.model.wire import CES2
+from ces.model.control import Error
 from tests.support.hubs import Floor
 from tests.support.links import frame, record, run, serving
-from tests.support.messengers import make_messenger
-from tests.support.network import Network, Wire
+from tests.support.network import Network
 
 # -- addresses of other hubs ---------------------------------------------------------------------------------
 
@@ -153,58 +151,3 @@ def test_pieces_are_joined_in_order(sizes: list[int], bound: int) -> None:
             wire = wire[size:]
         alone.connection.dataReceived(wire)
     assert alone.owner.records == [sent]
-
-
-# -- rooms that come and go ----------------------------------------------------------------------------------
-
-
-def test_changes_of_rooms_that_other_hubs_are_still_to_be_told_are_bounded_and_none_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ces.hub.hub.ANNOUNCED_PER_TURN", 10)
-    monkeypatch.setattr("ces.hub.hub.CHANGED_ROOMS", 30)
-    floor = Floor()
-    other, reader = floor.link("hub", dialect=CES2, node="other"), floor.link("messenger")
-
-    def announced() -> list[str]:
-        return [
-            room
-            for change in floor.told(other)
-            if isinstance(change, SubscriptionChange)
-            for room in change.rooms
-        ]
-
-    for start in range(0, 1000, 20):
-        rooms = [f"ITB-{number}" for number in range(start, start + 20)]
-        floor.hub.told(reader, SubscriptionChange(rooms, True))
-        assert start + 20 - len(announced()) <= 30
-    for _ in range(3):
-        floor.clock.advance(0)
-    assert announced() == [f"ITB-{n}" for n in range(1000)]
-
-
-def test_of_rooms_that_a_messenger_wants_no_more_the_oldest_are_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("ces.model.withdrawn.WITHDRAWN_ROOMS", 2)
-    network = Network()
-    messenger = make_messenger(network)
-    messenger.connect()
-    wire = network.dial.connected()
-    greet(wire, resumed=False)
-    for number in range(4):
-        messenger.subscribe(f"ITB-{number}")
-        messenger.unsubscribe(f"ITB-{number}")
-    wire.cut()
-    wire = network.redial().connected()
-    greet(wire, resumed=True)
-    network.settle()
-    assert wire.texts() == [{"rooms": ["ITB-2", "ITB-3"], "create": False}]
-    messenger.close()
-    network.settle()
-
-
-def greet(wire: Wire, resumed: bool) -> None:
-    """Answer as a hub that has one session."""
-    wire.upgrade()
-    wire.say({"hello": {"node": "hub", "session": "s1", "received": 0, "resumed": resumed, "window": 120}})

@@ -109,7 +109,7 @@ def test_a_connection_whose_stream_breaks_off_behind_the_close_frames_is_not_fin
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["dialling", "serving"])
-@pytest.mark.parametrize("code", [4400, 4408, 4429])
+@pytest.mark.parametrize("code", [4400, 4429])
 def test_a_side_that_takes_nothing_more_has_not_got_what_was_under_way(code: int, far: bool) -> None:
     """It has acknowledged what it took before it closed."""
     pair = linked("hub", window=120)
@@ -128,6 +128,22 @@ def test_a_side_that_takes_nothing_more_has_not_got_what_was_under_way(code: int
     pair.settle()
     assert (link.over, receiver.records) == (True, [record("A", "taken")])
     assert sender.undelivered == [record("A", "under way")]
+
+
+@pytest.mark.parametrize("kind", ["messenger", "hub", "repeater"])
+def test_a_link_that_was_too_slow_resumes_as_after_a_cut_unless_it_is_a_repeaters(kind: str) -> None:
+    """What a repeater did not get goes to another one."""
+    pair = linked(kind, window=120)
+    link = pair.peer
+    link.put(run("A", "1"))
+    link.side.turn.add(link)
+    pair.network.advance(0)
+    link.end(4408, "it takes nothing")
+    pair.meeting.silence()
+    pair.network.pass_time(11)
+    assert link.over == (kind == "repeater")
+    assert pair.served.undelivered == ([record("A", "1")] if kind == "repeater" else [])
+    assert link.detached == (kind != "repeater")
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1000, 4400), (1000, 4409), (1000, 4001), (1000, 1000)])

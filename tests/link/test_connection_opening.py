@@ -83,7 +83,10 @@ def test_the_dialling_side_says_hello_first_and_joins_when_it_is_answered() -> N
     alone = requested()
     alone.receive(upgraded(alone.written()))
     [(opcode, payload)] = alone.frames()
-    assert (opcode, json.loads(payload)) == (1, {"hello": {"node": "here", "session": None, "received": 0}})
+    assert (opcode, json.loads(payload)) == (
+        1,
+        {"hello": {"node": "here", "session": None, "received": 0, "changes": 0}},
+    )
     assert alone.owner.calls == []
     alone.send(1, ANSWER % b"peer")
     assert alone.owner.calls == ["admit", "joined"]

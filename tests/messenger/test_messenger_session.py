@@ -101,7 +101,7 @@ def test_what_was_not_acknowledged_before_a_cut_reaches_the_hub_once(arrives: bo
     assert joined.hub.records == [record("one"), record("two"), record("three")]
     assert all(told.fired and told.error is None for told in sent)
     assert joined.gaps == []
-    assert wanted(joined.hub) == [(["A"], True)] * 2
+    assert wanted(joined.hub) == [(["A"], True)]
     joined.close()
 
 
@@ -128,7 +128,7 @@ def test_rooms_unsubscribed_while_the_connection_is_away_are_told_to_a_session_t
     joined.messenger.subscribe("C")
     wanted(joined.hub)
     joined.redial()
-    assert wanted(joined.hub) == [(["A"], False), (["B", "C"], True)]
+    assert wanted(joined.hub) == [(["A"], False), (["C"], True)]
     joined.close()
 
 

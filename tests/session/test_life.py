@@ -67,7 +67,7 @@ def test_each_step_leads_where_the_table_says_or_may_not_happen(state: State, st
         (TOO_LARGE, Fate.DELIVERED, Fate.UNKNOWN),
         (PROTOCOL_ERROR, Fate.DELIVERED, Fate.UNKNOWN),
         (NOT_ALLOWED, Fate.DELIVERED, Fate.UNKNOWN),
-        (TOO_SLOW, Fate.DELIVERED, Fate.UNKNOWN),
+        (TOO_SLOW, Fate.KEPT, Fate.KEPT),
         (TOO_FAST, Fate.DELIVERED, Fate.UNKNOWN),
         (3000, Fate.DELIVERED, Fate.UNKNOWN),
     ],
@@ -88,7 +88,7 @@ UPGRADE, ANSWER, HELLO, RECORD, ACK, CLOSE, FIN = (
     "close",
     "fin",
 )
-CODES = (NORMAL, GOING_AWAY, REPLACED, TOO_SLOW)
+CODES = (NORMAL, GOING_AWAY, REPLACED, PROTOCOL_ERROR)
 RECORDS = 2
 """Each end sends at most so many."""
 

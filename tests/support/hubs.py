@@ -32,10 +32,13 @@ class Plug:
         self.dialect = dialect
         self.serving = serving
         self.peer = f"tcp4:127.0.0.1:{next(_numbers)}"
+        self.instance = ""
+        self.changes: int | None = 0 if dialect == CES2 else None
         self.blocked = False
         self.paused = False
         self.session = Session()
         self.due_bucket: int | None = None
+        self.probed = False
         self.written = b""
         self.told: list[Message] = []
         self.closed: int | None = None
@@ -72,6 +75,12 @@ class Plug:
 
     def watch(self) -> None: ...
 
+    def probe(self) -> None:
+        self.probed = True
+
+    def broke(self) -> None:
+        self.abort()
+
     def due(self, now: float) -> float | None:
         return None
 
@@ -105,7 +114,7 @@ class Floor:
 
     def link(self, kind: str, *rooms: str, dialect: str = CES1, node: str = "", serving: bool = True) -> Link:
         """A connection that comes, and the link that it gets; it wants these rooms."""
-        link = self.hub.admit(kind, node, serving)
+        link = self.hub.admit(kind, node, "", serving)
         if link is None:
             window = self.hub.settings.session_window
             link = Link(self.hub, self.hub.side, kind, read_by_dialect(), window=window)
@@ -130,13 +139,17 @@ class Floor:
         link.finished(plug)
         link.lost(plug, code, True)
 
-    def resume(self, link: Link, received: int | None = None) -> None:
+    def resume(self, link: Link, received: int | None = None, changes: int | None = None) -> None:
         """The link is back, with its session.
 
         :param received: records that the other side has received; by default all that were sent.
+        :param changes: changes of rooms that it has taken; by default all that were sent.
         """
-        link.prepare(link.queue.sent if received is None else received)
+        if changes is None and link.interest is not None:
+            changes = link.interest.sent
+        link.prepare(link.queue.sent if received is None else received, changes)
         plug = self._plug(link, CES2, link.serving)
+        plug.changes = changes
         plug.session = link.session
         link.attach(plug, link.node, link.session, resumed=True)
         self.clock.advance(0)

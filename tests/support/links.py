@@ -116,7 +116,7 @@ class Recorder(Owner):
         if name in self.fails:
             raise OwnerFailed(name)
 
-    def admit(self, kind: str, node: str, serving: bool) -> Link | None:
+    def admit(self, kind: str, node: str, instance: str, serving: bool) -> Link | None:
         self._called("admit")
         if node in self.refusals:
             raise Refused(self.refusals[node], self.places.get(node))
