@@ -157,7 +157,8 @@ class Hub(Owner):
             link.interest = None
         elif link not in self._told:
             # The other hub may remember rooms of an earlier process with this node id.
-            self._told[link] = Interest(self.routes.is_wanted, self.routes.wanted, reset=True)
+            limit = self.settings.message_limit
+            self._told[link] = Interest(self.routes.is_wanted, self.routes.wanted, limit, reset=True)
             link.announces(self._told[link])
 
     def _hand_out(self, link: Link) -> None:

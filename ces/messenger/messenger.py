@@ -408,7 +408,7 @@ class Messenger:
         if fresh and self._links > 1:
             self._reception.gap(None)
         if fresh:
-            link.announces(Interest(self._is_wanted, self._wanted))
+            link.announces(Interest(self._is_wanted, self._wanted, self._side.settings.message_limit))
         self._side.limited.info(
             "joined", "connected to {address}, speaking {dialect}", address=self.address, dialect=link.dialect
         )

@@ -28,8 +28,10 @@ from itertools import islice
 from ces.model.control import SubscriptionChange
 from ces.session.queue import OutOfStep
 
-PIECE_ROOMS, PIECE_BYTES = 1000, 64 * 1024
-"""One subscription change has at most this many rooms, and ends with the room that exceeds so many bytes."""
+PIECE_ROOMS, PIECE_BYTES = 1000, 32 * 1024
+"""One subscription change has at most this many rooms, and ends with the room that exceeds so many bytes: in
+JSON they are at most twice as many.
+"""
 
 WINDOW = 8
 """At most this many changes are in flight; of a peer that does not acknowledge them, the last ones count."""
@@ -40,6 +42,7 @@ class Interest:
 
     :param is_wanted: whether this side wants a room now.
     :param wanted: all rooms that it wants now.
+    :param message_limit: the largest message in bytes, which is taken to be the other side's, too.
     :param reset: whether the other side may remember rooms of an earlier process, and must first remove all.
     """
 
@@ -48,6 +51,7 @@ class Interest:
         "_in_flight",
         "_is_wanted",
         "_numbered",
+        "_piece",
         "_reset",
         "_wanted",
         "acknowledged",
@@ -58,11 +62,13 @@ class Interest:
         self,
         is_wanted: Callable[[bytes], bool],
         wanted: Callable[[], Iterable[bytes]],
+        message_limit: int,
         reset: bool = False,
     ) -> None:
         self._is_wanted = is_wanted
         self._wanted = wanted
         self._reset = reset
+        self._piece = min(PIECE_BYTES, message_limit // 4)
         self._numbered = False
         self._differs: OrderedDict[bytes, bool | None] = OrderedDict.fromkeys(wanted(), False)
         """Rooms to be announced, each with what the other side believes; None when that is not known. (A dict
@@ -115,7 +121,7 @@ class Interest:
             if wanted is create:
                 rooms.append(room)
                 size += len(room)
-                if size > PIECE_BYTES:
+                if size > self._piece:
                     break
         for room in rooms:
             del self._differs[room]

@@ -42,7 +42,7 @@ class Announcing(RuleBasedStateMachine):
         self.told = Told()
         if reset:
             self.told.rooms = {"remembered", "R1"}
-        self.interest = Interest(self.wanted.__contains__, lambda: list(self.wanted), reset)
+        self.interest = Interest(self.wanted.__contains__, lambda: list(self.wanted), 2**20, reset)
         self.interest.restart(numbered)
         self.wire: deque[SubscriptionChange] = deque()
 
@@ -120,7 +120,7 @@ TestAnnouncing = Announcing.TestCase
 
 def interest(*rooms: str, numbered: bool = True) -> tuple[Interest, dict[bytes, None]]:
     wanted = dict.fromkeys(room.encode() for room in rooms)
-    result = Interest(wanted.__contains__, lambda: list(wanted))
+    result = Interest(wanted.__contains__, lambda: list(wanted), 2**20)
     result.restart(numbered)
     return result, wanted
 
