@@ -33,7 +33,7 @@ from ces.link.side import Side, Socket
 from ces.link.turn import Memo
 from ces.model import wire
 from ces.model.bucket import Bucket
-from ces.model.control import Error, Gap, Message, SubscriptionChange
+from ces.model.control import Error, Gap, Hello, Message, SubscriptionChange
 from ces.model.routing import MESSENGER, REPEATER
 from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
 from ces.session.interest import WINDOW, Interest
@@ -264,18 +264,18 @@ class Link:
 
     # -- connections come and go -----------------------------------------------------------------------------
 
-    def prepare(self, received: int, changes: int | None = None) -> None:
+    def prepare(self, hello: Hello) -> None:
         """The session is to be resumed by a new connection: rewind to what the other side has received.
 
-        :param changes: how many subscription changes it has taken; None when it did not say.
+        :param hello: says so.
         :raises OutOfStep: when that cannot be.
         """
-        if changes is not None and self.interest is not None:
-            self.interest.check(changes)
+        if isinstance(hello.changes, int) and self.interest is not None:
+            self.interest.check(hello.changes)
         if self._sender is not None and self._sender is not self.connection:
             self._sender.abort()
             self._promote()
-        self.queue.resume(received)
+        self.queue.resume(hello.received, hello.gaps if isinstance(hello.gaps, int) else None)
 
     def attach(self, connection: Carrier, node: str, session: Session, resumed: bool, path: str = "") -> None:
         """A connection carries records from now on.
@@ -361,7 +361,7 @@ class Link:
         if code == TOO_SLOW and self.kind == REPEATER:
             keeps = False  # what it did not get goes to another repeater
         what = fate(code if keeps else NORMAL, finished)
-        if what is Fate.DELIVERED and counted:
+        if finished and counted:
             self.queue.delivered()
         if what is not Fate.KEPT:
             self._forget_session()
@@ -503,6 +503,7 @@ class Link:
                 reason=message.reason[:200],
             )
             return
+        connection.session.gaps += 1
         side.missed += message.lost
         side.limited.warn("gap", "{link} dropped {lost} records for us", link=self.name, lost=message.lost)
         self.owner.told(self, message)
@@ -592,12 +593,14 @@ class Link:
             if gap and self.dialect == CES2 and self.connection is not None:
                 self.connection.tell(Gap(gap))
             if not runs:
+                if gap:
+                    continue  # it was evicted when nothing else waited; more may wait behind it now
                 break
             encoded = self._encode(runs, memo)
             write(*encoded)
             if self.serving and not gap:
                 memo.batch, memo.encoded = queue.latest, encoded
-        if queue.pending or queue.settled_bytes:
+        if queue.pending or queue.settled_bytes or queue.gap:
             self._wait()
         elif self.stalled_since is not None:
             self.stalled_since = None

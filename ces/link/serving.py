@@ -125,7 +125,7 @@ class ServingFactory(WebSocketServerFactory):
 
     def _resume(self, connection: Connection, link: Link, hello: Hello) -> None:
         try:
-            link.prepare(hello.received, connection.changes)
+            link.prepare(hello)
         except OutOfStep as fault:
             if link.connection is None:
                 connection.end(PROTOCOL_ERROR, f"the session is gone: {fault}")
@@ -138,6 +138,7 @@ class ServingFactory(WebSocketServerFactory):
 
     def _answer(self, connection: Connection, session: Session, resumed: bool) -> None:
         window = self.side.settings.session_window if session.id else 0
+        counts = connection.changes is not None
         connection.tell(
             Hello(
                 self.owner.node,
@@ -145,7 +146,8 @@ class ServingFactory(WebSocketServerFactory):
                 session.report(),
                 resumed,
                 window,
-                changes=UNSET if connection.changes is None else session.changes,
+                changes=session.changes if counts else UNSET,
+                gaps=session.gaps if counts else UNSET,
                 instance=self.owner.instance or UNSET,
             )
         )

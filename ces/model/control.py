@@ -4,7 +4,8 @@ Grammar::
 
     subscription = {"rooms": [room, ...], "create": true | false}
     control      = {"hello": {"node": ID, "session": SID | null, "received": N
-                              [, "resumed": bool, "window": SECONDS] [, "changes": N] [, "instance": ID]}}
+                              [, "resumed": bool, "window": SECONDS]
+                              [, "changes": N] [, "gaps": N] [, "instance": ID]}}
                  | {"ack": N [, "changes": N]} | {"gap": {"lost": N}}
                  | {"error": {"code": CODE, "reason": TEXT}}
 
@@ -40,6 +41,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
 
     session: None when the sender has no session to resume.
     changes: subscription changes that the sender has taken in the session; it acknowledges further ones.
+    gaps: gaps that it was told of in the session.
     instance: tells a process from another one that has the same node.
     """
 
@@ -49,6 +51,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
     resumed: bool | msgspec.UnsetType = msgspec.UNSET
     window: float | msgspec.UnsetType = msgspec.UNSET
     changes: Count | msgspec.UnsetType = msgspec.UNSET
+    gaps: Count | msgspec.UnsetType = msgspec.UNSET
     instance: Annotated[str, msgspec.Meta(max_length=128)] | msgspec.UnsetType = msgspec.UNSET
 
 

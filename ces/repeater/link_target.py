@@ -244,21 +244,24 @@ class LinkTarget(Target, Owner):
     @property
     def _ended_well(self) -> bool:
         """Whether the connection that has just ended had lasted, and was closed by a target that means it."""
+        return self._lasted_until(NORMAL)
+
+    def _lasted_until(self, code: int) -> bool:
         last = None if self._uplink is None else self._uplink.factory.last
-        if not self._was_up or last is None or last.code not in (NORMAL, GOING_AWAY):
-            return False
-        return self._clock.seconds() >= self._since + PAUSE
+        lasted = self._was_up and self._clock.seconds() >= self._since + PAUSE
+        return lasted and last is not None and last.code == code
 
     def _may_dial(self) -> bool:
         return self.holds and not self._ended_well
 
     def _failed(self, reason: str) -> None:
         self._idle.forget(self)
-        ended_well = self._ended_well
+        ended_well, went_away = self._ended_well, self._lasted_until(GOING_AWAY)
         self._was_up = False
         if not ended_well:
-            self._not_before = self._clock.seconds() + PAUSE
-            self._fail(reason)
+            if not went_away:
+                self._not_before = self._clock.seconds() + PAUSE
+                self._fail(reason)
             if self.holds:
                 return  # the dialler dials again
         self._let_go()

@@ -46,6 +46,9 @@ Batch = tuple[int, int, int, list[Run]]
 
 NOTHING: tuple[int, list[Run]] = (0, [])
 
+BARE = 32
+"""At most this many gaps are in flight with nothing behind them. Further ones wait for the next record."""
+
 ROOMS = 32
 """A queue counts evicted records by room for at most this many rooms."""
 
@@ -89,6 +92,8 @@ class SendQueue:
     """
 
     __slots__ = (
+        "_bare",
+        "_gaps",
         "_in_flight",
         "_preferred",
         "_settled",
@@ -132,6 +137,10 @@ class SendQueue:
         self.retransmit: list[Batch] = []  # the next one last
         self.in_flight_bytes = 0
         """Bytes of what is in flight or to be retransmitted."""
+        self._gaps = 0
+        """Gaps that the other side was surely told of in this session."""
+        self._bare = 0
+        """Gaps that were sent last, with nothing behind them."""
         self.gap = 0
         """Records evicted that the other side has not been told of."""
         self.dropped = 0
@@ -267,7 +276,7 @@ class SendQueue:
             batch = records, size, gap, runs
         else:
             room = (self.limit >> 1) - self.in_flight_bytes
-            if room <= 0:
+            if room <= 0 or (self._bare >= BARE and not self.unsent):
                 return NOTHING
             gap, self.gap = self.gap, 0
             runs, records, size = self._take(budget if budget < room else room)
@@ -278,14 +287,11 @@ class SendQueue:
             if self._watcher is not None:
                 self._watcher.done(runs)
         elif records:
+            self._bare = 0
             self._keep(batch)
         elif gap:
-            last = self._in_flight[-1] if self._in_flight else None
-            if last is not None and last[0] == self.sent and not last[1][3]:
-                # Gaps with nothing behind them: nothing else would bound their number.
-                self._in_flight[-1] = (self.sent, (0, 0, last[1][2] + gap, []))
-            else:
-                self._keep(batch)
+            self._bare += 1
+            self._keep(batch)
         return gap, runs
 
     def take_as(self, batch: Batch) -> bool:
@@ -301,6 +307,7 @@ class SendQueue:
         self.pending.clear()
         self.taken += records
         self.sent += records
+        self._bare = 0
         self._keep(batch)
         return True
 
@@ -365,6 +372,8 @@ class SendQueue:
             if not batch[3] and in_flight[0][0] == number:
                 break  # a gap with nothing behind it: the other side may have said this before it came
             in_flight.popleft()
+            if batch[2]:
+                self._gaps += 1
             freed += batch[1]
             if self._watcher is not None:
                 self._watcher.done(batch[3])
@@ -372,16 +381,32 @@ class SendQueue:
             self.in_flight_bytes -= freed
             self.tally.bytes -= freed
 
-    def resume(self, received: int) -> None:
+    def resume(self, received: int, gaps: int | None = None) -> None:
         """The connection was cut. The other side had `received` records: the rest is retransmitted.
 
+        :param gaps: how many gaps it was told of in this session. None when it does not say: then one that
+            may not have arrived is announced again.
         :raises OutOfStep: when that cannot be.
         """
         if not self.acknowledged <= received <= self.sent:
             raise self._out_of_step(received)
+        announced = self._gaps + sum(1 for _, batch in self._in_flight if batch[2])
+        if gaps is not None and not self._gaps <= gaps <= announced:
+            raise OutOfStep(f"{gaps} is not between {self._gaps} and {announced} gaps announced")
         self.acknowledge(received)
+        if gaps is not None:
+            self._told(gaps)
         self._rewind()
         self.sent = received
+
+    def _told(self, gaps: int) -> None:
+        """The other side was told of the first `gaps` gaps: they are not announced again."""
+        for place, (end, (records, size, gap, runs)) in enumerate(self._in_flight):
+            if self._gaps >= gaps:
+                return
+            if gap:
+                self._gaps += 1
+                self._in_flight[place] = (end, (records, size, 0, runs))
 
     def restart(self, numbered: bool) -> None:
         """A new session begins: what the other side did not acknowledge in the old one is retransmitted.
@@ -390,7 +415,7 @@ class SendQueue:
         """
         self._rewind()
         self.numbered = numbered
-        self.sent = self.acknowledged = 0
+        self.sent = self.acknowledged = self._gaps = 0
 
     def delivered(self) -> None:
         """All that was sent has arrived: the connection was closed in good order and read to its end."""
@@ -399,6 +424,7 @@ class SendQueue:
 
     def _rewind(self) -> None:
         """What is not acknowledged is to be retransmitted."""
+        self._bare = 0
         if self._in_flight:
             end, (records, size, _, runs) = self._in_flight[0]
             received = records - (end - self.acknowledged)
@@ -412,7 +438,7 @@ class SendQueue:
                     split = runs[len(received_runs)]
                     if rest[0] is not split:
                         self._watcher.cut(split, rest[0])
-        self.retransmit += [batch for _, batch in reversed(self._in_flight)]
+        self.retransmit += [batch for _, batch in reversed(self._in_flight) if batch[2] or batch[3]]
         self._in_flight.clear()
 
     def _out_of_step(self, number: int) -> OutOfStep:

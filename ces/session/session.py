@@ -28,15 +28,16 @@ class Session:
     reported: how many of them the other side has been told of.
     changes: subscription changes that this side has taken.
     changes_reported: how many of them the other side has been told of.
+    gaps: gaps that the other side has told this side of.
     """
 
-    __slots__ = ("_fresh", "changes", "changes_reported", "id", "received", "reported")
+    __slots__ = ("_fresh", "changes", "changes_reported", "gaps", "id", "received", "reported")
 
     def __init__(self, id: str = "") -> None:
         self.id = id
         self.received = 0
         self.reported = 0
-        self.changes = self.changes_reported = 0
+        self.changes = self.changes_reported = self.gaps = 0
         self._fresh = 0
 
     def took(self, records: int, size: int) -> bool:

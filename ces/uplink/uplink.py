@@ -148,6 +148,7 @@ class Uplink:
             session.id or None,
             session.report(),
             changes=session.changes,
+            gaps=session.gaps,
             instance=self.owner.instance or UNSET,
         )
 
@@ -176,7 +177,7 @@ class Uplink:
             assert hello is not None
             session = link.session
             try:
-                link.prepare(hello.received, connection.changes)
+                link.prepare(hello)
             except OutOfStep as fault:
                 link.break_session()
                 connection.end(PROTOCOL_ERROR, f"the session is gone: {fault}")

@@ -10,7 +10,7 @@ from ces.hub.api import counters
 from ces.hub.hub import MeetsItself
 from ces.link.link import Link, Refused
 from ces.link.shown import registration
-from ces.model.control import Gap, SubscriptionChange
+from ces.model.control import Gap, Hello, SubscriptionChange
 from ces.model.wire import CES1, CES2
 from ces.session.life import GOING_AWAY, PROTOCOL_ERROR, REPLACED
 from tests.support.hubs import Floor
@@ -476,7 +476,7 @@ def test_a_hub_that_does_not_acknowledge_changes_is_told_everything_again_when_i
     floor.hub.told(reader, SubscriptionChange(["ITB-1"], False))
     floor.clock.advance(0)
     floor.cut(other)
-    other.prepare(0)
+    other.prepare(Hello("other", other.session.id, 0))
     plug = floor._plug(other, CES2, True)
     plug.changes = None
     plug.session = other.session

@@ -85,7 +85,7 @@ def test_the_dialling_side_says_hello_first_and_joins_when_it_is_answered() -> N
     [(opcode, payload)] = alone.frames()
     assert (opcode, json.loads(payload)) == (
         1,
-        {"hello": {"node": "here", "session": None, "received": 0, "changes": 0}},
+        {"hello": {"node": "here", "session": None, "received": 0, "changes": 0, "gaps": 0}},
     )
     assert alone.owner.calls == []
     alone.send(1, ANSWER % b"peer")

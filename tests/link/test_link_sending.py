@@ -113,6 +113,42 @@ def test_what_exceeds_the_limit_of_the_queue_evicts_the_oldest_and_is_counted() 
     assert alone.frames() == [(2, runs[9].parts[0])]
 
 
+def test_a_gap_is_announced_as_soon_as_there_is_room_though_nothing_follows() -> None:
+    alone = serving(settings=LinkSettings(link_buffer=3000))
+    for one in large(2):
+        alone.link.put(one)
+    alone.flush()  # in flight: they fill their half of the limit
+    alone.connection.pauseProducing()
+    for one in large(2):
+        alone.link.put(one)
+    alone.flush()
+    alone.link.evict(10_000)
+    alone.connection.resumeProducing()
+    alone.written()
+    alone.send_text({"ack": 1})
+    assert alone.frames() == [(1, b'{"gap":{"lost":2}}')]
+
+
+def test_what_waits_behind_a_gap_that_stands_alone_is_sent_with_it() -> None:
+    alone = serving(settings=LinkSettings(link_buffer=3000))
+    queue, link = alone.link.queue, alone.link
+    alone.connection.pauseProducing()
+    for one in large(1):
+        link.put(one)
+    alone.flush()
+    link.evict(10_000)
+    alone.connection.resumeProducing()
+    assert alone.frames() == [(1, b'{"gap":{"lost":1}}')]
+    (one,) = large(1)
+    link.put(one)
+    alone.flush()
+    assert alone.frames() == [(2, one.parts[0])]
+    # A cut: both are sent again, at once.
+    queue.resume(0)
+    alone.flush()
+    assert alone.frames() == [(1, b'{"gap":{"lost":1}}'), (2, one.parts[0])]
+
+
 def test_a_transport_that_fills_up_is_given_no_more() -> None:
     alone = serving()
     write = alone.transport.writeSequence

@@ -510,7 +510,10 @@ def test_the_status_shows_link_rooms_buffers_and_counts() -> None:
 def test_it_says_who_it_is_in_ces_2() -> None:
     messenger, wire, _ = connected([], CES2)
     opcode, payload = wire.written[0]
-    assert (opcode, payload) == (TEXT, b'{"hello":{"node":"me","session":null,"received":0,"changes":0}}')
+    assert (opcode, payload) == (
+        TEXT,
+        b'{"hello":{"node":"me","session":null,"received":0,"changes":0,"gaps":0}}',
+    )
     Told(messenger.close())
 
 

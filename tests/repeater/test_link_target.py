@@ -115,6 +115,25 @@ def test_a_target_that_is_cut_often_gets_each_record_once_and_in_order(make: Any
     assert site.bench.target(CP1)["buffer-utilization"] == 0
 
 
+def test_a_target_that_goes_away_and_comes_back_gets_each_record_once(make: Any) -> None:
+    site = make()
+    site.send()
+    meeting = site.connect()
+    site.network.settle()
+    site.network.pass_time(2)
+    # The target closes with 4001. It takes what was under way, and does not acknowledge it any more.
+    site.send(2)
+    site.network.advance(0)
+    (link,) = site.owner.links
+    link.end(4001, "going away")
+    site.network.settle()
+    assert meeting not in site.network.meetings
+    site.send()
+    site.connect()
+    site.network.settle()
+    assert site.arrived == [0, 1, 2, 3]
+
+
 def test_a_record_that_comes_while_an_unused_connection_closes_is_not_taken_for_delivered_by_it(
     make: Any,
 ) -> None:

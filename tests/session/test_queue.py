@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ces.model.wire import Run
-from ces.session.queue import ROOMS, OutOfStep, SendQueue, Tally
+from ces.session.queue import BARE, ROOMS, OutOfStep, SendQueue, Tally
 
 pytestmark = pytest.mark.usefixtures("bare_records")
 
@@ -406,6 +406,51 @@ def test_a_gap_with_nothing_behind_it_is_announced_and_after_a_cut_announced_aga
     assert numbers(queue.take(1000)[1]) == [2]
 
 
+def test_a_gap_that_the_other_side_says_it_was_told_of_is_not_announced_again() -> None:
+    queue = sent(run(1))
+    overflow(queue, run(*range(10, 20)))
+    assert queue.take(1000) == (10, [])
+    overflow(queue, run(*range(20, 23)))
+    assert queue.take(1000) == (3, [])
+    queue.resume(1, gaps=1)
+    assert drained(queue) == [("gap", 3)]
+    queue.resume(1, gaps=2)
+    assert drained(queue) == []
+    with pytest.raises(OutOfStep, match="gaps announced"):
+        queue.resume(1, gaps=3)
+    with pytest.raises(OutOfStep, match="gaps announced"):
+        queue.resume(1, gaps=1)
+
+
+def test_a_gap_before_records_that_have_not_arrived_is_announced_once() -> None:
+    queue = sent(run(1))
+    overflow(queue, run(2))
+    queue.pending.append(run(3))
+    assert queue.take(1000)[0] == 1
+    queue.resume(1, gaps=1)
+    gap, runs = queue.take(1000)
+    assert (gap, numbers(runs)) == (0, [3])
+    queue.acknowledge(2)
+    overflow(queue, run(4))
+    queue.pending.append(run(5))
+    assert queue.take(1000)[0] == 1
+    queue.resume(2, gaps=1)
+    assert queue.take(1000)[0] == 1
+
+
+def test_so_many_gaps_with_nothing_behind_them_are_in_flight_and_no_more() -> None:
+    queue = sent(run(1))
+    for _ in range(BARE + 5):
+        overflow(queue, run(2))
+        queue.take(1000)
+    assert (queue.gap, len(drained(queue))) == (5, 0)
+    queue.pending.append(run(3))
+    gap, runs = queue.take(1000)
+    assert (gap, numbers(runs)) == (5, [3])
+    queue.resume(1, gaps=BARE + 1)
+    assert drained(queue) == [3]
+
+
 def test_a_gap_is_not_acknowledged_with_the_records_before_it() -> None:
     # The other side may have said what it had received before the gap came.
     queue = sent(run(1))
@@ -428,15 +473,6 @@ def test_a_gap_counts_as_heard_when_everything_was_delivered() -> None:
     queue.delivered()
     queue.restart(numbered=True)
     assert drained(queue) == []
-
-
-def test_gaps_with_nothing_behind_them_are_kept_as_one() -> None:
-    queue = sent(run(1))
-    for _ in range(100):
-        overflow(queue, run(*range(10, 20)))
-        assert queue.take(1000) == (10, [])
-    queue.resume(1)
-    assert drained(queue) == [("gap", 1000)]
 
 
 def test_without_a_session_nothing_is_kept() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from msgspec import UNSET
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from ces.hub.hub import Hub
 from ces.hub.settings import HubSettings
 from ces.link.link import Link, read_by_dialect
-from ces.model.control import Message, SubscriptionChange
+from ces.model.control import Hello, Message, SubscriptionChange
 from ces.model.wire import CES1, CES2
 from ces.session.life import NORMAL
 from ces.session.session import Session
@@ -147,7 +148,10 @@ class Floor:
         """
         if changes is None and link.interest is not None:
             changes = link.interest.sent
-        link.prepare(link.queue.sent if received is None else received, changes)
+        received = link.queue.sent if received is None else received
+        link.prepare(
+            Hello(link.node, link.session.id, received, changes=UNSET if changes is None else changes)
+        )
         plug = self._plug(link, CES2, link.serving)
         plug.changes = changes
         plug.session = link.session
