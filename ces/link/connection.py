@@ -172,6 +172,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _next_ping = 0.0
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
+    _hellos = 0
+    """Two come where the serving side offers a session (docs/protocol.md section 5)."""
     _pinged: bytes | None = None
     _probed: float | None = None
     """When the other side was asked for a sign of life."""
@@ -236,7 +238,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _greeted(self, hello: Hello) -> None:
         """The other side has said who it is."""
-        if self.node:
+        self._hellos += 1
+        if self.life is not State.HELLO or self._hellos > 2 or (self.node and self.node != hello.node):
             self.end(PROTOCOL_ERROR, "a second hello")
             return
         self.node = hello.node
@@ -630,8 +633,6 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self.advance(Step.CLOSE_RECEIVED)
         self._since = self._seconds()
         self._deaf = True
-        if self.link is not None:
-            self.link.finished(self)
         self.opener.side.keepalive.watch(self)
 
     def _closeConnection(self, abort: bool = False) -> None:
@@ -669,7 +670,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if self.link is not None:
             # A side that closes with another code takes nothing more, and has acknowledged what it took.
             taken = self.finished and (self.remoteCloseCode or NORMAL) in HEARD
-            self.link.lost(self, self.code, taken)
+            # What was not answered may not have arrived: that is a cut.
+            unanswered = self.code == NORMAL and not self.wasClean
+            self.link.lost(self, None if unanswered else self.code, taken)
         self.opener.lost(self)
         # Autobahn's future, which is not used, has the connection as its result. With that the connection
         # would wait for the collector, which comes to what is old very rarely (`ces.ops.collector`).

@@ -13,10 +13,9 @@ The life of a link::
       attach: fresh               a new session: what was not acknowledged is retransmitted in it
     left                          the session has ended, or the window has passed
 
-**Replaced.** A fresh connection may come while the one before still lives: two hubs are linked twice. The
-link then has both for a moment. The one before (`_sender`) is closed with 4409. It takes nothing more, and
-acknowledges what it has taken; so does the other side. What it did not acknowledge follows on the new
-connection, which sends nothing until then. So nothing is lost, doubled or out of order.
+**Replaced.** A connection may come while the one before still lives: a proxy kept that one, or two hubs are
+linked twice. It resumes the session. The one before is closed with 4409 and takes nothing more, so that what
+each side says it has received stays true.
 
 The way in: connection -> `take(payloads)` -> runs -> `Owner.received`. The way out: `put(run)` (a list
 append) -> `flush`, once per reactor turn -> one write. Cost: both touch nothing but slots.
@@ -38,7 +37,7 @@ from ces.model.routing import MESSENGER, REPEATER
 from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
 from ces.session.interest import WINDOW, Interest
 from ces.session.life import NORMAL, PROTOCOL_ERROR, REPLACED, TOO_FAST, TOO_SLOW, Fate, fate
-from ces.session.queue import OutOfStep, SendQueue
+from ces.session.queue import SendQueue
 from ces.session.session import Session
 
 WRITE_BYTES = 256 * 1024
@@ -176,7 +175,6 @@ class Link:
         "_known",
         "_rates",
         "_read",
-        "_sender",
         "_window",
         "_write",
         "close_code",
@@ -225,8 +223,6 @@ class Link:
         self.dialect = CES1
         self.serving = False
         self.connection: Carrier | None = None
-        self._sender: Carrier | None = None
-        """The connection whose session the queue counts in."""
         self._write: Callable[[list[bytes], int], None] | None = None
         """Writes to the connection; None while nothing may be written."""
         self._encode: Encode = encoder(False, CES1)
@@ -272,9 +268,6 @@ class Link:
         """
         if isinstance(hello.changes, int) and self.interest is not None:
             self.interest.check(hello.changes)
-        if self._sender is not None and self._sender is not self.connection:
-            self._sender.abort()
-            self._promote()
         self.queue.resume(hello.received, hello.gaps if isinstance(hello.gaps, int) else None)
 
     def attach(self, connection: Carrier, node: str, session: Session, resumed: bool, path: str = "") -> None:
@@ -285,16 +278,12 @@ class Link:
         """
         side = self.side
         before, self.connection = self.connection, connection
-        sender = self._sender
         if self.session.id:
             side.sessions.pop(self.session.id, None)
         side.detached.pop(self, None)
         side.keepalive.unwatch(self)
-        moved = not resumed and sender is not None and bool(sender.session.id) and bool(session.id)
-        if not moved:
-            if not resumed:
-                self.queue.restart(bool(session.id))
-            self._sender = connection
+        if not resumed:
+            self.queue.restart(bool(session.id))
         self.session = session
         if session.id:
             side.sessions[session.id] = self
@@ -345,23 +334,16 @@ class Link:
         :param finished: both close frames were exchanged, the other side's stream was read to its end, and
             other side took all that was sent before.
         """
-        if connection is self._sender and connection is not self.connection:
-            self._promote()
-            return
         if connection is not self.connection:
             return
         self.connection = None
-        # Nothing was sent on it while the one before it still closes.
-        counted = connection is self._sender
-        if counted:
-            self._sender = None
         side = self.side
         side.pressure.forget(self)
         keeps = bool(self.session.id) and self._window != 0 and not side.ending
         if code == TOO_SLOW and self.kind == REPEATER:
             keeps = False  # what it did not get goes to another repeater
         what = fate(code if keeps else NORMAL, finished)
-        if finished and counted:
+        if finished:
             self.queue.delivered()
         if what is not Fate.KEPT:
             self._forget_session()
@@ -374,31 +356,20 @@ class Link:
         else:
             self._leave()
 
-    def finished(self, connection: Carrier) -> None:
-        """Both close frames are out: the other side takes nothing more, and has acknowledged what it took."""
-        if connection is self._sender and connection is not self.connection:
-            self._promote()
-
-    def _promote(self) -> None:
-        """The connection before is over: what it did not acknowledge goes on the present one."""
-        self._sender = self.connection
-        self.queue.restart(bool(self.session.id))
-        self._open()
-        if self.queue.waits:
-            self.side.turn.add(self)
+    def hush(self) -> None:
+        """Take nothing more on the present connection, since another one is about to take its place."""
+        if self.connection is None:
+            return
+        if self.connected:
+            self.connection.end(REPLACED, "a newer connection to the same peer takes its place")
+        else:
+            self.connection.abort()
 
     def _open(self) -> None:
         """Let `flush` write, if it may."""
         connection = self.connection
-        if (
-            self.connected
-            and connection is not None
-            and connection is self._sender
-            and not connection.blocked
-        ):
-            self._write = connection.write
-        else:
-            self._write = None
+        writes = self.connected and connection is not None and not connection.blocked
+        self._write = connection.write if writes and connection is not None else None
 
     def _forget_session(self) -> None:
         if self.session.id:
@@ -515,10 +486,8 @@ class Link:
         :raises OutOfStep: when that cannot be.
         """
         queue = self.queue
-        if connection is not self._sender:
-            if number:
-                raise OutOfStep("nothing was sent in this session yet")
-            return False
+        if connection is not self.connection:
+            return False  # the newer one said what was received
         if number == queue.acknowledged:
             return False
         queue.acknowledge(number)

@@ -5,7 +5,8 @@ hands a transport from twisted.web to it; does not know which paths exist. In ce
 5)::
 
     hello with a session that is kept here  -> its link, resumed
-    hello with none, or one that is gone    -> the owner admits it: a new link, or the one of the same peer
+    hello with none, or one that is gone    -> the owner admits it: a new link
+    ... to the link that its process has    -> offered the session of that link, once; then as above
     ... and the owner does not              -> refused: answered with a hello, then closed with 4409
 """
 
@@ -42,6 +43,8 @@ class ServingConnection(Connection, WebSocketServerProtocol):
     """The end that was dialled: frames come masked and go unmasked, so that links share encoded bytes."""
 
     serving = True
+    offered = False
+    """Whether the other side was offered a session, or need not be asked any more."""
 
     def onConnect(self, request: Any) -> str | None:
         # Not request.path, which lacks what follows a ";".
@@ -101,7 +104,8 @@ class ServingFactory(WebSocketServerFactory):
         raise AssertionError("a serving connection was asked for its first hello")
 
     def opened(self, connection: Connection, hello: Hello | None) -> None:
-        """Give the connection its link, or refuse it."""
+        """Give the connection its link, offer it a session, or refuse it."""
+        assert isinstance(connection, ServingConnection)
         if hello is not None and hello.session:
             kept = self.side.sessions.get(hello.session)
             if kept is not None and (kept.node, kept.kind) == (hello.node, self.kind):
@@ -116,12 +120,24 @@ class ServingFactory(WebSocketServerFactory):
                 self._answer(connection, Session(), resumed=False)
             connection.end(REPLACED, str(refused))
             return
+        if hello is not None and link is not None and self._may_offer(connection, link):
+            connection.tell(
+                Hello(self.owner.node, link.session.id, instance=self.owner.instance, offered=True)
+            )
+            return
         if link is None:
             window = self.side.settings.session_window
             link = Link(self.owner, self.side, self.kind, self._read, window=window)
         if hello is not None:
             self._answer(connection, session, resumed=False)
         connection.begin(link, session, resumed=False)
+
+    def _may_offer(self, connection: ServingConnection, link: Link) -> bool:
+        """Whether the process that has dialled has a session with this one, which it did not name."""
+        if connection.offered or not link.session.id or not self.owner.instance:
+            return False
+        connection.offered = True
+        return bool(connection.instance) and connection.instance == link.instance
 
     def _resume(self, connection: Connection, link: Link, hello: Hello) -> None:
         try:

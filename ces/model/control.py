@@ -5,7 +5,7 @@ Grammar::
     subscription = {"rooms": [room, ...], "create": true | false}
     control      = {"hello": {"node": ID, "session": SID | null, "received": N
                               [, "resumed": bool, "window": SECONDS]
-                              [, "changes": N] [, "gaps": N] [, "instance": ID]}}
+                              [, "changes": N] [, "gaps": N] [, "instance": ID] [, "offered": true]}}
                  | {"ack": N [, "changes": N]} | {"gap": {"lost": N}}
                  | {"error": {"code": CODE, "reason": TEXT}}
 
@@ -43,6 +43,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
     changes: subscription changes that the sender has taken in the session; it acknowledges further ones.
     gaps: gaps that it was told of in the session.
     instance: tells a process from another one that has the same node.
+    offered: the serving side has this session with the node that has dialled, which may resume it by a second
+        hello.
     """
 
     node: str
@@ -53,6 +55,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=False):
     changes: Count | msgspec.UnsetType = msgspec.UNSET
     gaps: Count | msgspec.UnsetType = msgspec.UNSET
     instance: Annotated[str, msgspec.Meta(max_length=128)] | msgspec.UnsetType = msgspec.UNSET
+    offered: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ack(msgspec.Struct, frozen=True):

@@ -77,7 +77,8 @@ class Uplink:
         self._window = window
         self._read = read or read_by_dialect()
         self._up = up
-        self._offered = ""
+        self._said = Hello(owner.node)
+        """The last hello: what the other side was told that this side has received."""
         self.link: Link | None = None if queue is None else self._new_link()
         self.factory = Dialler(self, address, path, reactor)
 
@@ -137,13 +138,14 @@ class Uplink:
     def hello(self, connection: Connection) -> Hello:
         """The first message: the session that is to go on, if there is one."""
         link = self.link
-        if link is None or link.over or link.connected:
-            self._offered = ""
-            session = Session()
-        else:
-            session = link.session
-            self._offered = session.id
-        return Hello(
+        return self._hello(None if link is None or link.over or link.connected else link)
+
+    def _hello(self, link: Link | None) -> Hello:
+        """Name the session of `link`, which goes on: what is said to be received must stay true."""
+        if link is not None:
+            link.hush()
+        session = Session() if link is None else link.session
+        self._said = hello = Hello(
             self.owner.node,
             session.id or None,
             session.report(),
@@ -151,6 +153,7 @@ class Uplink:
             gaps=session.gaps,
             instance=self.owner.instance or UNSET,
         )
+        return hello
 
     def opened(self, connection: Connection, hello: Hello | None) -> None:
         """Give the connection its link, or end it."""
@@ -164,18 +167,30 @@ class Uplink:
             return
         self.refusal = None
         mine = self.link if self.link is not None and not self.link.over else None
+        if hello is not None and hello.offered is True:
+            known = placed is not None and not placed.over and placed.session.id == hello.session
+            if known:
+                self.link = placed
+            connection.tell(self._hello(placed if known else None))
+            return
+        if hello is not None and not hello.session and placed is not None:
+            self.link = placed  # refused: the link that stays is with the same hub
+            return
         link = placed or mine or self._new_link()
         session = Session("" if hello is None else hello.session or "")
         resumed = (
             hello is not None
             and hello.resumed is True
-            and bool(self._offered)
             and link is mine
-            and self._offered == hello.session == link.session.id
+            and self._said.session == hello.session == link.session.id
         )
         if resumed:
             assert hello is not None
             session = link.session
+            said = self._said
+            if (said.received, said.changes, said.gaps) != (session.received, session.changes, session.gaps):
+                connection.end(REPLACED, "another connection has carried the session meanwhile")
+                return
             try:
                 link.prepare(hello)
             except OutOfStep as fault:

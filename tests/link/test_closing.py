@@ -95,7 +95,7 @@ async def test_after_crossing_closes_with_4001_the_session_goes_on_and_everythin
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["dialling", "serving"])
-def test_a_connection_whose_stream_breaks_off_behind_the_close_frames_is_not_finished(far: bool) -> None:
+def test_a_close_that_is_not_answered_is_a_cut(far: bool) -> None:
     """Whether the other side has read what was sent is then not known."""
     pair = linked("hub", window=120)
     link, owner = (pair.peer, pair.served) if far else (pair.link, pair.dialled)
@@ -104,7 +104,9 @@ def test_a_connection_whose_stream_breaks_off_behind_the_close_frames_is_not_fin
     link.end(1000, "done")
     pair.meeting.silence()
     pair.network.pass_time(11)
-    assert (link.over, connection.finished) == (True, False)
+    assert (link.detached, connection.finished, owner.undelivered) == (True, False, [])
+    pair.network.pass_time(121, 1)
+    assert link.over
     assert owner.undelivered == [record("A", "1")]
 
 

@@ -161,7 +161,8 @@ def test_what_a_full_transport_did_not_take_is_undelivered_when_the_link_has_lef
     assert [opcode for opcode, _ in alone.frames()] == [8]
     assert alone.link.queue.records == 2
     alone.lose()
-    assert alone.owner.reasons == ["closed with 1000: done"]
+    alone.clock.pump([1.0] * 121)
+    assert alone.owner.reasons == ["closed with 1000: done; it did not come back within 120 s"]
     assert alone.owner.undelivered == [record("A", "1"), record("A", "2")]
 
 

@@ -66,7 +66,6 @@ class Plug:
             self.closed = code
             assert self.link is not None
             self.link.closing(self, code, reason)
-            self.link.finished(self)
             self.link.lost(self, code, True)
 
     def abort(self) -> None:
@@ -137,7 +136,6 @@ class Floor:
         plug = self.plugs[link]
         plug.closed = code
         link.closing(plug, code, f"closed by the other side with {code}")
-        link.finished(plug)
         link.lost(plug, code, True)
 
     def resume(self, link: Link, received: int | None = None, changes: int | None = None) -> None:

@@ -96,6 +96,7 @@ class Recorder(Owner):
     """
 
     node: str = "here"
+    instance: str = ""
     refusals: dict[str, str] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
     places: dict[str, Link] = field(default_factory=dict)

@@ -28,7 +28,8 @@ class Tcp:
 
         self._reactor: Any = reactor
         self.lines = Lines()
-        self.dialled, self.served = Recorder("dialled"), Recorder("served")
+        self.dialled = Recorder("dialled", instance="one")
+        self.served = Recorder("served", instance="other")
         self._sides = [make_side(self._reactor, settings, self.lines) for _ in range(2)]
         factory: Any = ServingFactory(self.served, self._sides[1], "hub", self._reactor)
         self._port = self._reactor.listenTCP(0, factory, interface="127.0.0.1")
