@@ -35,6 +35,7 @@ from ces.link.turn import Memo
 from ces.model import frames
 from ces.model.control import (
     Ack,
+    Gap,
     Hello,
     MalformedControl,
     Message,
@@ -367,7 +368,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, "the first message was not a hello")
         elif isinstance(message, Ack):
             link.fault(self, ["an acknowledgement came on a link without a session"])
-        elif self.life is State.OPEN:
+        elif self.life is State.OPEN or isinstance(message, Gap):  # what it takes as it closes has gaps, too
             link.take_message(self, message)
 
     def _acknowledged(self, link: Link, ack: Ack) -> None:

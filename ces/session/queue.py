@@ -420,6 +420,7 @@ class SendQueue:
     def delivered(self) -> None:
         """All that was sent has arrived: the connection was closed in good order and read to its end."""
         self.acknowledge(self.sent)
+        self._gaps += sum(1 for _, batch in self._in_flight if batch[2])
         self._in_flight.clear()
 
     def _rewind(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 
 from ces.config.link import LinkSettings
+from ces.model.control import Gap
 from ces.link.link import Link
 from tests.support.links import Recorder, record, run, serving
 from tests.support.network import linked
@@ -146,6 +147,18 @@ def test_a_link_that_was_too_slow_resumes_as_after_a_cut_unless_it_is_a_repeater
     assert link.over == (kind == "repeater")
     assert pair.served.undelivered == ([record("A", "1")] if kind == "repeater" else [])
     assert link.detached == (kind != "repeater")
+
+
+@pytest.mark.parametrize("code", [1000, 4001])
+def test_a_gap_that_comes_while_this_side_closes_counts_as_the_records_behind_it_do(code: int) -> None:
+    pair = linked("messenger", window=120)
+    pair.meeting.dialled.tell(Gap(3))
+    pair.link.put(run("A", "1"))
+    pair.link.side.turn.add(pair.link)
+    pair.network.advance(0)
+    pair.meeting.served.end(code, "going away")
+    pair.settle()
+    assert (pair.served.records, pair.served.gaps) == ([record("A", "1")], [3])
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(1000, 4400), (1000, 4409), (1000, 4001), (1000, 1000)])

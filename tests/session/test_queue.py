@@ -422,6 +422,15 @@ def test_a_gap_that_the_other_side_says_it_was_told_of_is_not_announced_again() 
         queue.resume(1, gaps=1)
 
 
+def test_a_gap_that_was_delivered_with_a_close_counts_as_told_when_the_session_goes_on() -> None:
+    queue = sent(run(1))
+    overflow(queue, run(2))
+    queue.take(1000)
+    queue.delivered()
+    queue.resume(1, gaps=1)
+    assert drained(queue) == []
+
+
 def test_a_gap_before_records_that_have_not_arrived_is_announced_once() -> None:
     queue = sent(run(1))
     overflow(queue, run(2))
