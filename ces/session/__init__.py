@@ -6,5 +6,6 @@
     session.py    Session: the receiving half
     life.py       states and transitions of a connection; close codes; what an end means for the session
     priority.py   which records are evicted last
+    interest.py   the rooms that the other side is still to be told of
     held.py       what waits for a repeater
 """
