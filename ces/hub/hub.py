@@ -76,13 +76,13 @@ class Hub(Owner):
                 raise MeetsItself("this hub and that one are the same: it would talk to itself")
             raise self._taken(node)
         link = self.hub_link(node)
-        if link is None or not link.connected:
+        if link is None or link.connection is None:
             return link
-        if instance and link.instance and instance != link.instance and link.connection is not None:
+        if instance and link.instance and instance != link.instance:
             # It may be the same hub, started again, whose old connection has not ended here yet.
             link.connection.probe()
             raise self._taken(node)
-        if link.serving == serving:
+        if not link.connected or link.serving == serving:
             return link
         stays = min(self.node, node)
         if stays == (node if serving else self.node):

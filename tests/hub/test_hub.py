@@ -188,6 +188,22 @@ def test_a_hub_refuses_itself(floor):
         floor.link("hub", dialect=CES2, node="mm")
 
 
+def test_another_process_with_the_same_node_does_not_get_the_link_while_its_connection_closes(floor):
+    link = floor.link("hub", dialect=CES2, node="other")
+    link.instance = "one"
+    plug = floor.plugs[link]
+    for closing in (False, True):
+        if closing:
+            link.closing(plug, REPLACED, "a newer connection takes its place")
+        with pytest.raises(Refused, match="another hub has the node id other already"):
+            floor.hub.admit("hub", "other", "two", serving=True)
+        assert floor.hub.admit("hub", "other", "one", serving=True) is link
+    assert plug.probed
+    link.lost(plug, None, False)
+    assert floor.hub.admit("hub", "other", "two", serving=True) is link
+    assert floor.hub.side.refused["node"] == 2
+
+
 def test_two_repeaters_of_one_process_are_both_kept(floor):
     floor.link("repeater", dialect=CES2, node="twin")
     floor.link("repeater", dialect=CES2, node="twin")

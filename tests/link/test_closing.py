@@ -11,8 +11,8 @@ import pytest
 import pytest_twisted
 
 from ces.config.link import LinkSettings
-from ces.model.control import Gap
 from ces.link.link import Link
+from ces.model.control import Gap
 from tests.support.links import Recorder, record, run, serving
 from tests.support.network import linked
 from tests.support.tcp import Tcp
