@@ -585,8 +585,6 @@ class Link:
                 self.stalled_since = side.keepalive.seconds()
                 self.connection.watch()
             side.pressure.grown(self, self.stalled_since)
-        if side.tally.bytes > side.settings.buffer_limit:
-            side.relieve()
 
     def blocked(self, connection: Carrier) -> None:
         """A connection takes nothing more for now."""

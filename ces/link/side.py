@@ -117,7 +117,7 @@ class Side(Generic[L]):
         self.log = log
         self.limited = Limited(log, clock)
         self.keepalive = Keepalive(clock, log, settings.grain)
-        self.turn = Turn(clock, log)
+        self.turn = Turn(clock, log, self.relieve)
         self.sockets = Sockets(log, direct=not settings.plain_sockets)
         self.malformed = 0
         self.dropped = 0
@@ -267,8 +267,12 @@ class Side(Generic[L]):
         return SendQueue(limit, self.priority, self.tally, watcher)
 
     def relieve(self) -> None:
-        """Too much waits for all links together: evict from the longest queues."""
+        """If too much waits for all links together, evict from the longest queues. To find them takes a look
+        at all links that something waits for: so this is asked once for all that are flushed together.
+        """
         excess = self.tally.bytes - self.settings.buffer_limit
+        if excess <= 0:
+            return
         for link in sorted(self.slow, key=_waiting, reverse=True):
             if excess <= 0:
                 return

@@ -9,7 +9,7 @@ links.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -64,9 +64,11 @@ class Turn:
 
     :param clock: the reactor, or a test's Clock.
     :param log: for errors.
+    :param flushed: called when all of them are flushed.
     """
 
-    def __init__(self, clock: IReactorTime, log: Logger) -> None:
+    def __init__(self, clock: IReactorTime, log: Logger, flushed: Callable[[], None] = lambda: None) -> None:
+        self._flushed = flushed
         self._groups: set[Group] = set()
         self._bytes = 0
         self._scheduled = False
@@ -102,3 +104,4 @@ class Turn:
                 except Exception:
                     link.broke()
                     memo = Memo()
+        self._flushed()
