@@ -13,6 +13,9 @@ open.
 
 If the file cannot be written (for example, the disk is full), runs stay in memory, where the owner limits
 them. The write is repeated every `RETRY` seconds. Until it succeeds, those runs do not survive a crash.
+
+If the file is removed or replaced while it is open, what is written to it is lost with the process. Each
+write looks for that first, and makes the file anew with all runs that wait.
 """
 
 from __future__ import annotations
@@ -82,7 +85,9 @@ class SpoolFile:
         self._unwritten: dict[int, Run] = {}
         self._removed: list[int] = []  # ids to delete from the file, replaced runs included
         self._call: IDelayedCall | None = None
+        self._connect = connect
         self._base = self._open(connect)
+        self._files = self._identity()
 
     # -- what comes and goes ---------------------------------------------------------------------------------
 
@@ -143,12 +148,15 @@ class SpoolFile:
         if not self._unwritten and not self._removed:
             return
         try:
+            if self._identity() != self._files:
+                self._renew()
             self._write()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SpoolError) as error:
             self._failed(error)
         else:
             self._unwritten.clear()
             self._removed.clear()
+            self._files = self._identity()
             if self.fault:
                 self.fault = ""
                 self._limited.info("spool written", "the spool {path} can be written again", path=self.path)
@@ -212,9 +220,33 @@ class SpoolFile:
         )
         execute("COMMIT")
 
-    def _failed(self, error: sqlite3.Error) -> None:
-        if self._base.in_transaction:
-            with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
+    def _identity(self) -> tuple[int, int]:
+        """The inodes of the file and of SQLite's log beside it; 0 for one that is not there."""
+        return _inode(self.path), _inode(f"{self.path}-wal")
+
+    def _renew(self) -> None:
+        """Somebody has removed or replaced the file: write all that waits into a new one."""
+        replaced = _inode(self.path) not in (0, self._files[0])
+        self._base.close()
+        self._removed = []
+        self._unwritten = {id: run for run, id in self._ids.items()}
+        if replaced:
+            raise self._cannot("another file has taken its place; move that away")
+        self._base = self._open(self._connect)
+        self._base.execute("DELETE FROM runs")
+        self._files = self._identity()
+        self.failures += 1
+        self._limited.warn(
+            "spool renewed",
+            "the spool {path} was removed while it was in use; it is made anew with the {records} records"
+            " that wait; leave the files alone while the process runs",
+            path=self.path,
+            records=self.unwritten,
+        )
+
+    def _failed(self, error: sqlite3.Error | SpoolError) -> None:
+        with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already, or it is closed
+            if self._base.in_transaction:
                 self._base.execute("ROLLBACK")
         self.failures += 1
         self.fault = str(error)
@@ -285,6 +317,13 @@ class SpoolFile:
 
     def _cannot(self, why: str) -> SpoolError:
         return SpoolError(f"the spool {self.path} cannot be used: {why}")
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _ranges(ids: list[int]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -466,6 +467,55 @@ def sql(statement: str) -> Any:
 )
 def test_a_file_that_is_damaged_or_not_ours_is_left_alone(disk: Disk, break_it: Any, sentence: str) -> None:
     assert broken(disk, break_it).startswith(sentence)
+
+
+@pytest.mark.parametrize("removed", ["repeater.sqlite3", "repeater.sqlite3-wal", "*"])
+def test_a_file_that_is_removed_while_it_is_in_use_is_made_anew_with_what_waits(
+    disk: Disk, removed: str
+) -> None:
+    spool = disk.open()
+    spool.load(Run)
+    runs = [run("A", str(number)) for number in range(10)]
+    spool.add(runs[:8])
+    disk.turn()
+    spool.remove(runs[:2])
+    disk.turn()
+    for path in Path(disk.folder).glob(removed):
+        path.unlink()
+    if removed == "*":
+        Path(disk.folder).rmdir()
+    spool.add(runs[8:])
+    spool.remove(runs[2:3])
+    disk.turn()
+    assert (spool.fault, spool.failures, spool.unwritten) == ("", 1, 0)
+    assert "was removed while it was in use; it is made anew with the 7 records" in disk.lines[-1]
+    # As if the process was killed now.
+    left = Disk(Path(disk.folder).with_name("left"))
+    shutil.copytree(disk.folder, left.folder)
+    assert left.found() == records_of(runs[3:])
+    spool.add([run("A", "last")])
+    disk.turn()
+    assert spool.failures == 1
+    assert spool.close() == []
+
+
+def test_a_file_that_another_one_has_replaced_is_said_until_that_is_moved_away(disk: Disk) -> None:
+    spool = disk.open()
+    spool.load(Run)
+    spool.add([run("A", "1")])
+    disk.turn()
+    path = Path(spool.path)
+    path.unlink()
+    path.write_bytes(b"another file")
+    spool.add([run("A", "2")])
+    disk.turn()
+    assert "another file has taken its place; move that away" in spool.fault
+    assert (spool.unwritten, path.read_bytes()) == (2, b"another file")
+    path.unlink()
+    disk.clock.advance(RETRY)
+    assert (spool.fault, spool.unwritten) == ("", 0)
+    assert spool.close() == []
+    assert disk.found() == [record("A", "1"), record("A", "2")]
 
 
 def test_two_cannot_use_one_file_at_a_time(disk: Disk) -> None:
