@@ -13,7 +13,7 @@ help:
 	@echo "make docs    write docs/settings.md from the declarations of the settings"
 	@echo "make bench   measure, and compare with nats-server and mosquitto (Debian packages); takes a while"
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
-	@echo "make simulation     a hundred thousand sessions over lossy links, simulated"
+	@echo "make simulation     a hundred thousand sessions over lossy links and a million topologies under faults, simulated; hours"
 	@echo "make cuts    cut the links of real processes a thousand times under traffic, four ways, and count events"
 	@echo "make crashes kill hubs, stop a consumer, send a burst, let 2,000 clients come back at once, dial hubs that are not there"
 	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
@@ -43,6 +43,7 @@ differential: .venv/.test
 
 simulation: .venv/.test
 	$(BIN)/python -m tests.stress.simulation 100000 $$RANDOM
+	$(BIN)/python -m tests.stress.topologies 1000000 $$RANDOM
 
 cuts: .venv/.test
 	$(BIN)/python -m tests.stress.cuts messenger 1000 $$RANDOM

@@ -227,6 +227,11 @@ class History:
         """Nothing is on its way, no fault lasts, and every subscription is known where it must be."""
         self._quiet.append(time)
 
+    @property
+    def arrivals(self) -> dict[str, int]:
+        """How many events arrived at each receiver."""
+        return {name: len(receiver.arrived) for name, receiver in self._receivers.items()}
+
     # -- judgement -------------------------------------------------------------------------------------------
 
     def findings(self) -> list[Finding]:
