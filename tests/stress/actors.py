@@ -124,19 +124,28 @@ class Role:
         """Tell the history what has been counted."""
 
     def watch_closes(self, owner: Owner) -> None:
-        """Tell the history which sessions end by a close."""
-        detached = owner.detached
+        """Tell the history which sessions end by a close: when it begins, and when its connection is gone.
 
-        def gone(link: Link) -> None:
-            # "A session ends when its connection is closed with any code except 4001, 4408 and 4409", and
-            # "after 4408 (too slow) a repeater's session ends nevertheless". No other code may be used here.
+        "A session ends when its connection is closed with any code except 4001, 4408 and 4409", and "after 4408
+        (too slow) a repeater's session ends nevertheless". What arrives during a close that is not answered
+        "counts as not delivered". No other code may be used here.
+        """
+        detached, left = owner.detached, owner.left
+
+        def ended(link: Link) -> None:
             repeats = link.kind == REPEATER or self.name.startswith("r")
-            ended = link.close_code == NORMAL or (link.close_code == TOO_SLOW and repeats)
-            if ended and link.node:
+            if link.node and (link.close_code == NORMAL or (link.close_code == TOO_SLOW and repeats)):
                 self.history.part(self.known, self.run.of_node(link.node), self.run.world.now)
+
+        def closing(link: Link) -> None:
+            ended(link)
             detached(link)
 
-        owner.detached = gone  # type: ignore[method-assign]
+        def gone(link: Link, undelivered: list[Run]) -> None:
+            ended(link)
+            left(link, undelivered)
+
+        owner.detached, owner.left = closing, gone  # type: ignore[method-assign]
 
     def restless(self) -> str | None:
         """Why this is not linked and at rest; None when it is."""
@@ -186,6 +195,17 @@ class HubRole(Role):
 
         hub.side.drop = dropped  # type: ignore[method-assign]
         self.watch_closes(hub)
+        joined, attached = hub.joined, hub.attached
+
+        def came(link: Link) -> None:
+            self.run.replaced(self, link)
+            joined(link)
+
+        def back(link: Link, fresh: bool) -> None:
+            self.run.replaced(self, link)
+            attached(link, fresh)
+
+        hub.joined, hub.attached = came, back  # type: ignore[method-assign]
 
     def dial(self, address: str) -> None:
         """Keep an interconnection with the hub at an address."""

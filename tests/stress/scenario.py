@@ -275,7 +275,7 @@ class Draft:
         if not pairs:
             return []
         one, other = self.chance.sample(self.chance.choice(pairs), 2)
-        return [(at, "twin", one, other)]
+        return [(at, "twin", one, other, self.chance.choice((2, 40)))]
 
 
 FAULTS = {

@@ -10,8 +10,8 @@ it.
 A scenario is data. When one fails, steps are left out as long as it still fails: that is its shortest form.
 
 ``python -m tests.stress.topologies SEEDS SEED`` runs so many seeds, from `SEED` on, and stops at the first
-that fails. ``--processes N`` runs them in so many processes, by default one for each processor. ``--all`` goes
-on after a failure, and ``--without cut,sleep`` leaves out kinds of faults.
+that fails. ``--processes N`` runs them in so many processes, by default one for each processor. ``--all``
+goes on after a failure, and ``--without cut,sleep`` leaves out kinds of faults.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from ces.config.link import LinkSettings
 from ces.hub.settings import HubSettings
+from ces.link.link import Link
 from ces.repeater.settings import RepeaterSettings
 from tests.stress.actors import (
     LEFT,
@@ -44,6 +45,9 @@ from tests.stress.actors import (
 from tests.stress.scenario import FAULTS, ROOMS, Draft, Scenario, Step, hub_of, shortest
 from tests.support.history import ALL, NONE, ROOM, Finding, History
 from tests.support.world import Answer, Cable, Endless, Gate, Process, Server, World, world
+
+TWIN = "twin"
+"""The end of the name of a hub that has the node id of another one."""
 
 REST = 500.0
 """Seconds after the last fault within which all must be linked and at rest."""
@@ -98,6 +102,8 @@ class Simulation:
         self.twins: list[HubRole] = []
         self.over = False
         self.struck = 0
+        self._trouble: set[object] = set()
+        """The processes and pairs that a fault of this round has struck."""
         self._born: list[Publisher | SinkRole] = []
         self._names: list[tuple[Role, str]] = []
         self._away: dict[str, Server | None] = {}
@@ -182,8 +188,22 @@ class Simulation:
             self.found.append(Finding(ERROR, "", failure))
         return self.found + self.history.findings()
 
+    def replaced(self, role: HubRole, link: Link) -> None:
+        """A hub has a new connection to another one. If that is a twin of the one that it was linked to, and
+        that one was in trouble, the twin has taken its place: it cannot be told from one "that is started
+        again".
+        """
+        peer = getattr(link.connection, "transport", None)
+        name = peer.cable.other(peer).process.name if peer is not None else ""
+        if name.endswith(TWIN):
+            original = name.removesuffix(TWIN)
+            pair = frozenset((original, role.name))
+            if pair in self._trouble or original in self._trouble or role.name in self._trouble:
+                self.history.part(original, role.name, self.world.now)
+
     def _round(self, number: int, steps: tuple[Step, ...]) -> bool:
         world, start = self.world, self.world.now
+        self._trouble.clear()
         for at, what, *args in steps:
             world.at(start + at, None, getattr(self, f"_do_{what}"), *args)
         world.run(start + (steps[-1][0] if steps else 0.0) + 0.1)
@@ -210,9 +230,6 @@ class Simulation:
         world = self.world
         for address in list(self._away):
             self._there(address)
-        for twin in self.twins:
-            twin.kill(False)
-        self.twins.clear()
         end = world.now + REST
         world.run(world.now + 1)
         while reason := self._restless():
@@ -239,6 +256,8 @@ class Simulation:
                 return role.name, "it sleeps"
         if self.world.now == 0:
             return "", "it begins"
+        if any(twin.running for twin in self.twins):
+            return "", "a hub has the node id of another one"
         for role in self.roles.values():
             reason = role.restless()
             if reason is not None:
@@ -253,6 +272,7 @@ class Simulation:
         if cable is None or cable not in self.world.open:
             return []
         self.struck += 1
+        self._trouble.add(frozenset((client, hub_of(address))))
         return [cable]
 
     def _do_send(self, name: str, room: str, times: int, pad: int) -> None:
@@ -348,10 +368,12 @@ class Simulation:
                     self.world.at(self.world.now, end.process, end.protocol.end, code, "test")
 
     def _do_sleep(self, name: str, seconds: float) -> None:
+        self._trouble.add(name)
         if self.roles[name].running:
             self.roles[name].process.sleep(seconds)
 
     def _do_restart(self, name: str, how: str, seconds: float) -> None:
+        self._trouble.add(name)
         role = self.roles[name]
         if how == "stop":
             role.stop()
@@ -369,12 +391,13 @@ class Simulation:
             role.addresses.append(address)
         self._as(role, role.dial, address)
 
-    def _do_twin(self, name: str, other: str) -> None:
+    def _do_twin(self, name: str, other: str, seconds: float) -> None:
         role = self.hub(name)
         if role.running:
-            twin = HubRole(self, f"{name}twin", True, [other], role.node)
+            twin = HubRole(self, f"{name}{TWIN}", True, [other], role.node)
             self.twins.append(twin)
             twin.start()
+            self.world.at(self.world.now + seconds, None, twin.kill, False)
 
 
 _SETTINGS: dict[tuple[int, float, tuple[str, ...]], Any] = {}
