@@ -50,7 +50,6 @@ class Role:
         self.starts = 0
         self.running = False
         self.stopping = False
-        self.wall = 0.0
         self.process: Process
 
     @property
@@ -63,7 +62,7 @@ class Role:
 
     def now(self) -> datetime:
         """What a clock on the wall shows."""
-        return datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=self.run.world.now + self.wall)
+        return datetime(2026, 11, 24, tzinfo=UTC) + timedelta(seconds=self.run.world.now + self.process.wall)
 
     def start(self) -> None:
         """Start, in a new process."""
@@ -94,7 +93,7 @@ class Role:
         process = self.process
         if not process.dead:
             if process.calls or process.ends:
-                calls = self.run.world.waiting(process)
+                calls = [call.function for call in self.run.world.calls(process)]
                 left = f"{len(process.ends)} connections and the calls {calls}"
                 self.run.found.append(Finding(LEFT, self.name, f"{self.node} stopped and left {left}"))
             self.kill(False)
@@ -126,9 +125,9 @@ class Role:
     def watch_closes(self, owner: Owner) -> None:
         """Tell the history which sessions end by a close: when it begins, and when its connection is gone.
 
-        "A session ends when its connection is closed with any code except 4001, 4408 and 4409", and "after 4408
-        (too slow) a repeater's session ends nevertheless". What arrives during a close that is not answered
-        "counts as not delivered". No other code may be used here.
+        "A session ends when its connection is closed with any code except 4001, 4408 and 4409", and "after
+        4408 (too slow) a repeater's session ends nevertheless". What arrives during a close that is not
+        answered "counts as not delivered". No other code may be used here.
         """
         detached, left = owner.detached, owner.left
 

@@ -263,6 +263,10 @@ class Draft:
             (at, "flap", name, chance.choice((20, 200)), chance.randrange(1, 5), chance.choice((0.0, 0.3)))
         ]
 
+    def _many(self, scenario: Scenario, at: float) -> list[Step]:
+        """Many rooms with long names."""
+        return [(at, "many", self.chance.choice(scenario.messengers)[0], 300, 60)]
+
     def _burst(self, scenario: Scenario, at: float) -> list[Step]:
         """More than a small queue holds."""
         chance = self.chance
@@ -292,6 +296,7 @@ FAULTS = {
     "dial": 3,
     "change": 3,
     "flap": 1,
+    "many": 1,
     "burst": 2,
     "twin": 1,
 }

@@ -241,7 +241,7 @@ class Simulation:
         for role in self.roles.values():
             role.tally()
             if role.process.calls > CALLS:
-                calls = self.world.waiting(role.process)
+                calls = [call.function for call in self.world.calls(role.process)]
                 self.found.append(Finding(LEFT, role.name, f"{role.node} has at rest the calls {calls}"))
         self.history.quiet(world.now)
         return True
@@ -303,6 +303,11 @@ class Simulation:
                 self.world.at(
                     self.world.now + turn * pause + late, None, self._as, role, role.change, create, names
                 )
+
+    def _do_many(self, name: str, rooms: int, size: int) -> None:
+        role = self.roles[name]
+        assert isinstance(role, MessengerRole)
+        self._as(role, role.change, True, tuple(f"{n:-<{size}}" for n in range(rooms)))
 
     def _do_cut(self, client: str, address: str, how: str, up: float, down: float) -> None:
         for cable in self._cables(client, address):
@@ -383,7 +388,7 @@ class Simulation:
         self.world.at(self.world.now + seconds, None, role.start)
 
     def _do_wall(self, name: str, seconds: float) -> None:
-        self.roles[name].wall += seconds
+        self.roles[name].process.set_clock(seconds)
 
     def _do_dial(self, name: str, address: str) -> None:
         role = self.hub(name)

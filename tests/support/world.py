@@ -175,11 +175,15 @@ class World:
         self.now = until
         self.current = None
 
-    def waiting(self, process: Process) -> list[str]:
-        """What the delayed calls of a process will call."""
-        calls = [call for _, _, call in sorted(self._heap, key=lambda entry: entry[:2])] + process.missed
+    def calls(self, process: Process) -> list[Call]:
+        """The delayed calls of a process, in the order of their times."""
+        calls = [
+            call for time, _, call in sorted(self._heap, key=lambda entry: entry[:2]) if time == call.time
+        ]
         return [
-            str(call.function) for call in calls if call.process is process and call.active() and call.counted
+            call
+            for call in calls + process.missed
+            if call.process is process and call.counted and call.active()
         ]
 
     def wake(self, process: Process) -> None:
@@ -224,7 +228,7 @@ class Process:
 
     :param name: who it is; its successor has the same name.
 
-    calls: how many delayed calls wait.
+    calls: how many delayed calls wait. wall: by how many seconds the clock on the wall was set, in all.
     """
 
     def __init__(self, world: World, name: str, number: int) -> None:
@@ -235,6 +239,7 @@ class Process:
         self.dead = False
         self.asleep = False
         self.calls = 0
+        self.wall = 0.0
         self.missed: list[Call] = []
         self.ends: dict[End, None] = {}
 
@@ -247,6 +252,10 @@ class Process:
         call.counted = True
         self.calls += 1
         return call
+
+    def set_clock(self, seconds: float) -> None:
+        """The clock on the wall is set forward, or back. Timers do not depend on it."""
+        self.wall += seconds
 
     def sleep(self, seconds: float) -> None:
         """Do nothing for a time; the sockets stay open."""
