@@ -15,6 +15,8 @@ from ces.session.life import GOING_AWAY, TOO_SLOW
 
 ROOMS = ("A", "B", "C")
 EVERY = "*"
+PLENTY = 2**28
+"""A limit of all send queues together that is never reached."""
 
 Step = tuple[Any, ...]
 """(seconds since the round began, what, and of whom or how)"""
@@ -29,7 +31,8 @@ class Scenario:
     messengers: each with its hub and its rooms.
     repeaters: each with its hub. They send what comes from there to the sink of that hub.
     outsides: outside services, each with its repeater.
-    buffer: the limit of a send queue, in bytes.
+    buffer: the limit of a send queue, in bytes. total: the limit of all send queues of a process.
+    idle: seconds after which a repeater closes what is not used.
     """
 
     seed: int
@@ -40,6 +43,7 @@ class Scenario:
     repeaters: tuple[tuple[str, str], ...]
     outsides: tuple[tuple[str, str], ...]
     buffer: int
+    total: int
     idle: float
     rounds: tuple[tuple[Step, ...], ...] = ()
 
@@ -69,7 +73,17 @@ class Scenario:
     def __str__(self) -> str:
         lines = [
             f"  {field}: {getattr(self, field)}"
-            for field in ("hubs", "fixed", "links", "messengers", "repeaters", "outsides", "buffer", "idle")
+            for field in (
+                "hubs",
+                "fixed",
+                "links",
+                "messengers",
+                "repeaters",
+                "outsides",
+                "buffer",
+                "total",
+                "idle",
+            )
             if getattr(self, field)
         ]
         for number, steps in enumerate(self.rounds):
@@ -127,6 +141,7 @@ class Draft:
             tuple(repeaters),
             tuple(outsides),
             chance.choice((2**23, 2**23, 2**23, 20_000, 6_000)),
+            chance.choice((PLENTY, PLENTY, PLENTY, 12_000)),
             chance.choice((5.0, 1000.0)),
         )
         rounds = tuple(tuple(self._round(scenario)) for _ in range(chance.choice((1, 1, 2, 3))))

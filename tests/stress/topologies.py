@@ -42,7 +42,7 @@ from tests.stress.actors import (
     Role,
     SinkRole,
 )
-from tests.stress.scenario import FAULTS, ROOMS, Draft, Scenario, Step, hub_of, shortest
+from tests.stress.scenario import FAULTS, PLENTY, ROOMS, Draft, Scenario, Step, hub_of, shortest
 from tests.support.history import ALL, NONE, ROOM, Finding, History
 from tests.support.world import Answer, Cable, Endless, Gate, Process, Server, World, world
 
@@ -81,9 +81,8 @@ class Simulation:
         self.world = world
         self.history = History()
         self.found: list[Finding] = []
-        buffer = scenario.buffer
         self.link_settings, self.hub_settings, self.repeater_settings = _settings(
-            buffer, scenario.idle, scenario.hubs
+            scenario.buffer, scenario.total, scenario.idle, scenario.hubs
         )
         world.window = self.link_settings.session_window
         world.parted = lambda one, other: self.history.part(self._known(one), self._known(other), world.now)
@@ -142,10 +141,11 @@ class Simulation:
             if name != role.known:
                 self._connect(role, role.known, other, name)
         if isinstance(role, MessengerRole):
-            hub, buffer = role.hub, self.scenario.buffer
+            hub = role.hub
             self.history.client(role.node, hub, self.world.now)
-            self.history.limit(hub, role.node, buffer)
-            self.history.limit(role.node, hub, buffer)
+            if self.scenario.total == PLENTY:
+                self.history.limit(hub, role.node, self.scenario.buffer)
+                self.history.limit(role.node, hub, self.scenario.buffer)
 
     def _connect(self, sender: Role, source: str, receiver: Role, destination: str) -> None:
         """Say how events of one process get to another."""
@@ -263,7 +263,7 @@ class Simulation:
             if reason is not None:
                 return role.name, reason
         for cable in self.world.open:
-            if not cable.works or not cable.empty:
+            if not cable.answered and not (cable.works and cable.empty):
                 return "", "a connection is not at rest"
         return None
 
@@ -405,28 +405,21 @@ class Simulation:
             self.world.at(self.world.now + seconds, None, twin.kill, False)
 
 
-_SETTINGS: dict[tuple[int, float, tuple[str, ...]], Any] = {}
+_SETTINGS: dict[tuple[int, int, float, tuple[str, ...]], Any] = {}
 
 
 def _settings(
-    buffer: int, idle: float, hubs: tuple[str, ...]
+    buffer: int, total: int, idle: float, hubs: tuple[str, ...]
 ) -> tuple[LinkSettings, HubSettings, dict[str, RepeaterSettings]]:
     """The settings of a scenario; to make them takes as long as much of a run."""
-    key = buffer, idle, hubs
+    key = buffer, total, idle, hubs
     if key not in _SETTINGS:
+        links = {"link_buffer": buffer, "buffer_limit": total}
+        own = {"spool_bytes": buffer, "target_buffer": buffer, "idle_ttl": idle}
         _SETTINGS[key] = (
-            LinkSettings(link_buffer=buffer),
-            HubSettings(link_buffer=buffer),
-            {
-                hub: RepeaterSettings(
-                    hub=f"ws://{hub}",
-                    link_buffer=buffer,
-                    spool_bytes=buffer,
-                    target_buffer=buffer,
-                    idle_ttl=idle,
-                )
-                for hub in hubs
-            },
+            LinkSettings(**links),
+            HubSettings(**links),
+            {hub: RepeaterSettings(hub=f"ws://{hub}", **links, **own) for hub in hubs},
         )
     return _SETTINGS[key]  # type: ignore[no-any-return]
 

@@ -334,7 +334,8 @@ class Endpoint:
             return
         cable = Cable(world, process, server.process, chance, latency)
         world.cables[process.name, self._host] = cable
-        if not isinstance(server, Gate):
+        cable.answered = isinstance(server, Gate)
+        if not cable.answered:
             cable.up.contact = world.contact(process.name, server.process.name)
         protocol = factory.buildProtocol(cable.dialling.getPeer())
         server.process.callLater(0, cable.serving.begin, served)
@@ -698,7 +699,10 @@ class Cable:
 
     chance: its own source of random choices. kernel, buffer: bytes that its pipes and its transports hold.
     pieces: cuts what arrives in two; None for a connection that does not.
+    answered: a proxy answers, and no server.
     """
+
+    answered = False
 
     def __init__(
         self, world: World, client: Process, server: Process, chance: random.Random, latency: float
