@@ -144,7 +144,7 @@ class Draft:
             chance.choice((PLENTY, PLENTY, PLENTY, 12_000)),
             chance.choice((5.0, 1000.0)),
         )
-        rounds = tuple(tuple(self._round(scenario)) for _ in range(chance.choice((1, 1, 2, 3))))
+        rounds = tuple(tuple(self._round(scenario)) for _ in range(chance.choice((1, 1, 1, 2))))
         return replace(scenario, rounds=rounds)
 
     def _round(self, scenario: Scenario) -> list[Step]:
