@@ -133,20 +133,20 @@ def twins_replace_each_other() -> AbstractContextManager[Any]:
 
 @contextmanager
 def announcements_end() -> Iterator[None]:
-    """When a link to another hub has left, this hub announces no room any more."""
-    left, change = Hub.left, Hub._change
+    """When a link to another hub has lost its connection, this hub announces no change of rooms any more."""
+    detached, change = Hub.detached, Hub._change
     ended: list[Hub] = []
 
-    def leaves(hub: Hub, link: Link, undelivered: Any) -> None:
+    def loses(hub: Hub, link: Link) -> None:
         if link.kind == HUB:
             ended.append(hub)
-        left(hub, link, undelivered)
+        detached(hub, link)
 
     def changes(hub: Hub, rooms: list[bytes]) -> None:
         if hub not in ended:
             change(hub, rooms)
 
-    with patch.object(Hub, "left", leaves), patch.object(Hub, "_change", changes):
+    with patch.object(Hub, "detached", loses), patch.object(Hub, "_change", changes):
         yield
 
 
@@ -247,7 +247,7 @@ LINK = (NOWHERE, TWICE, FALSE_ALARM)
 PLANTED = (
     Fault("timers go by the clock on the wall", wall_clock, ("wall", "cut"), (RESTLESS, NOT_TOLD, *LINK)),
     Fault("any failed handshake downgrades", downgrades, ("away", "cut"), LINK),
-    Fault("announcements end for good", announcements_end, ("change", "restart"), (NOWHERE,)),
+    Fault("announcements end for good", announcements_end, ("change", "cut"), (NOWHERE,)),
     Fault("all rooms are told in one turn", all_rooms_at_once, ("many", "cut"), (RESTLESS, *LINK)),
     Fault("every change of rooms is told", every_change_is_told, ("flap", "stall"), LINK),
     Fault("targets begin anew after a cut", targets_begin_anew, ("cut",), LINK),

@@ -254,3 +254,11 @@ def test_what_a_dead_sender_had_not_been_acknowledged_may_be_lost_and_nothing_el
     assert judged(plus("die", "p")(facts)) == []
     facts = without("arrive", NEAR, "p", 1)(calm(2))
     assert judged(plus("die", "p")(facts)) == [NOWHERE]
+
+
+def test_of_an_event_that_is_sent_again_one_copy_may_be_announced_as_lost() -> None:
+    facts = [fact for fact in calm(4)[:-1] if fact[0] != "acknowledge"]
+    again: list[Fact] = [("announce", NEAR, 2), ("die", "hub"), ("announce", NEAR, None)]
+    answers: list[Fact] = [("acknowledge", "p", n) for n in range(4)]
+    assert judged([*facts, *again, *answers, ("quiet",)]) == []
+    assert judged([*facts, *answers, *again, ("quiet",)]) == [TOO_MANY]

@@ -8,7 +8,7 @@ from tests.stress.scenario import FAULTS, Draft, Scenario, shortest
 from tests.stress.topologies import Simulation, describe, run_seeds
 from tests.support.world import world
 
-SEEDS = 1200
+SEEDS = 1000
 SEED = 11
 
 

@@ -283,7 +283,7 @@ class History:
         [...] within the limits of the queues".
         """
         weights: Counter[tuple[int, frozenset[str]]] = Counter()
-        pairs = defaultdict(set)
+        pairs: dict[str, set[frozenset[str]]] = defaultdict(set)
         for receiver in self._receivers.values():
             for sender, route in receiver.routes.items():
                 pairs[sender] |= route.pairs
@@ -458,11 +458,22 @@ class History:
                     f" {counted} counted",
                 )
         for epoch, number in announced.items():
-            if number > absent[epoch]:
+            if number > absent[epoch] and number > absent[epoch] + self._copies(receiver, copies, epoch):
                 sentence = (
                     f"{number} lost events were announced to {name}, but only {absent[epoch]} are missing"
                 )
                 yield Finding(TOO_MANY, name, sentence)
+
+    def _copies(self, receiver: _Receiver, copies: Counter[Event], epoch: int) -> int:
+        """How many events were sent again and arrived once: the other copy may have been lost. ("Events that
+        were not acknowledged are sent again, and may arrive twice")
+        """
+        arrived = [(event, self._sent[event]) for event in copies if event in self._sent]
+        return sum(
+            max(0, 1 + self._resent(sent, receiver.routes[event[0]]) - copies[event])
+            for event, sent in arrived
+            if sent.epoch == epoch and event[0] in receiver.routes
+        )
 
     def _excused(self, name: str, receiver: _Receiver, route: _Route, sender: str, sent: _Sent) -> bool:
         """Whether an event may be lost without a number, since a process on its way died or a session on its
