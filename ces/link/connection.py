@@ -47,7 +47,7 @@ from ces.model.control import (
 )
 from ces.model.routing import MESSENGER
 from ces.model.wire import CES1
-from ces.session.life import HEARD, NORMAL, PROTOCOL_ERROR, TRANSITIONS, State, Step
+from ces.session.life import HEARD, NORMAL, PROTOCOL_ERROR, REPLACED, TRANSITIONS, State, Step
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
 
@@ -143,6 +143,10 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     serving: bool
     log: Any = _Mute()
+    CONFIG_ATTRS: Any = ()
+    """Autobahn would copy these from its factory, and format all of them for a debug line that nobody sees: a
+    third of what opening a connection costs.
+    """
     tcpNoDelay = True
     """Autobahn asks for it before it has it from the factory, and hides that this fails: small events would
     wait up to 40 ms for the kernel's acknowledgement of what went before."""
@@ -207,6 +211,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self.heard = self._since = self._seconds()
         self.host: str = getattr(self.transport.getPeer(), "host", "")
         self.write = side.sockets.output(self.transport).write
+        autobahn: Any = super()
+        for name in autobahn.CONFIG_ATTRS:
+            setattr(self, name, getattr(self.factory, name))
         super().connectionMade()
         self.transport.registerProducer(self, True)
         side.sockets.adopt(self.transport, self)
@@ -573,6 +580,13 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.sendClose(code, reason)
         elif self.state == self.STATE_CONNECTING:
             self.drop(reason)
+
+    def replaced(self) -> None:
+        """A newer connection takes its place: take nothing more, and close."""
+        if self.state == self.STATE_OPEN:
+            self.end(REPLACED, "a newer connection to the same peer takes its place")
+        elif not self._deaf:
+            self.abort()  # it closes with a code after which it would take what is under way
 
     def abort(self) -> None:
         """End without a closing handshake."""

@@ -36,7 +36,7 @@ from ces.model.control import Error, Gap, Hello, Message, SubscriptionChange
 from ces.model.routing import MESSENGER, REPEATER
 from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
 from ces.session.interest import WINDOW, Interest
-from ces.session.life import NORMAL, PROTOCOL_ERROR, REPLACED, TOO_FAST, TOO_SLOW, Fate, fate
+from ces.session.life import NORMAL, PROTOCOL_ERROR, TOO_FAST, TOO_SLOW, Fate, fate
 from ces.session.queue import SendQueue
 from ces.session.session import Session
 
@@ -126,6 +126,9 @@ class Carrier(Socket, Protocol):
 
     def probe(self) -> None:
         """Ping the other side; end the connection if nothing comes."""
+
+    def replaced(self) -> None:
+        """A newer connection takes its place: take nothing more, and close."""
 
     def pause_reading(self) -> None: ...
 
@@ -301,7 +304,7 @@ class Link:
         self.connected, self.close_code, self.ended = True, None, ""
         self._open()
         if before is not None:
-            before.end(REPLACED, "a newer connection to the same peer stays")
+            before.replaced()
         if self in side.pressure.paused:
             connection.pause_reading()
         if self.joined:
@@ -358,12 +361,8 @@ class Link:
 
     def hush(self) -> None:
         """Take nothing more on the present connection, since another one is about to take its place."""
-        if self.connection is None:
-            return
-        if self.connected:
-            self.connection.end(REPLACED, "a newer connection to the same peer takes its place")
-        else:
-            self.connection.abort()
+        if self.connection is not None:
+            self.connection.replaced()
 
     def _open(self) -> None:
         """Let `flush` write, if it may."""

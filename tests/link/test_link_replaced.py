@@ -171,6 +171,20 @@ def test_a_new_connection_that_is_cut_while_the_old_one_closes_takes_nothing_wit
     assert twice.dialled.fresh == twice.served.fresh == [False, False]
 
 
+@pytest.mark.parametrize("far", [False, True], ids=["dialling", "serving"])
+def test_a_connection_that_closes_takes_nothing_more_once_its_session_goes_on_elsewhere(far: bool) -> None:
+    """Behind its close with 4001 a side takes what was under way, but not after it has said what it has."""
+    twice = Twice()
+    twice.put(twice.near if far else twice.far)
+    twice.network.meetings.remove(twice.old)  # it stands still for a while
+    (twice.old.served if far else twice.old.dialled).end(4001, "going away")
+    (twice.old.dialled if far else twice.old.served).end(4001, "going away")
+    twice.dial()
+    twice.network.meetings.append(twice.old)
+    twice.settle()
+    assert twice.arrived() == twice.sent()
+
+
 STEPS = st.lists(
     st.sampled_from(["put near", "put far", "to old served", "to old dialled", "to new served"])
     | st.sampled_from(["to new dialled", "bit to old served", "bit to old dialled", "turn", "move", "time"]),

@@ -14,7 +14,7 @@ from ces.hub.settings import HubSettings
 from ces.link.link import Link, read_by_dialect
 from ces.model.control import Hello, Message, SubscriptionChange
 from ces.model.wire import CES1, CES2
-from ces.session.life import NORMAL
+from ces.session.life import NORMAL, REPLACED
 from ces.session.session import Session
 from tests.support.links import Lines, read_frames, run
 
@@ -67,6 +67,9 @@ class Plug:
             assert self.link is not None
             self.link.closing(self, code, reason)
             self.link.lost(self, code, True)
+
+    def replaced(self) -> None:
+        self.end(REPLACED, "a newer connection takes its place")
 
     def abort(self) -> None:
         assert self.link is not None
