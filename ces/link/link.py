@@ -346,7 +346,7 @@ class Link:
         if code == TOO_SLOW and self.kind == REPEATER:
             keeps = False  # what it did not get goes to another repeater
         what = fate(code if keeps else NORMAL, finished)
-        if finished:
+        if what is Fate.DELIVERED:
             self.queue.delivered()
         if what is not Fate.KEPT:
             self._forget_session()
