@@ -14,10 +14,10 @@ help:
 	@echo "make bench   measure, and compare with nats-server and mosquitto (Debian packages); takes a while"
 	@echo "make differential   a million byte streams through the fast way and through Autobahn's; takes longer"
 	@echo "make simulation     a hundred thousand sessions over lossy links and a million topologies under faults, simulated; hours"
-	@echo "make cuts    cut the links of real processes a thousand times under traffic, four ways, and count events"
+	@echo "make cuts    a thousand faults for real processes under traffic, up to three at a time, five ways; judge events"
 	@echo "make crashes kill hubs, stop a consumer, send a burst, let 2,000 clients come back at once, dial hubs that are not there"
 	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
-	@echo "make soak    HOURS=1 of traffic, faults and guests that come and go: nothing lost, no memory grown"
+	@echo "make soak    HOURS=1 of a mesh of hubs under faults, restarts and guests: nothing lost, no memory grown"
 	@echo "make wheel   build the wheel and check it in a fresh environment"
 	@echo "make clean   remove .venv and what was built"
 
@@ -50,6 +50,7 @@ cuts: .venv/.test
 	$(BIN)/python -m tests.stress.cuts repeater 1000 $$RANDOM
 	$(BIN)/python -m tests.stress.cuts target 1000 $$RANDOM
 	$(BIN)/python -m tests.stress.cuts hub 1000 $$RANDOM
+	$(BIN)/python -m tests.stress.cuts consumer 1000 $$RANDOM
 
 crashes: .venv/.test
 	$(BIN)/python -m tests.stress.crashes hub 50

@@ -2,8 +2,8 @@
 
 ====================  ====================================================================================
 ``hub [KILLS]``       repeated kill -9 of a hub under traffic: clients reconnect within `BACK` seconds after
-                      it listens, unacknowledged events are sent again, and a client that missed an event has
-                      been told of a possible gap for the same kill
+                      it listens, unacknowledged events are sent again, a client that missed an event has
+                      been told of a possible gap for the same kill, and all else arrives once and in order
 ``slow [SECONDS]``    SIGSTOP of one consumer beside 50 others: the others' rate and latency stay the same,
                       and the hub's memory stays within its limit
 ``burst [EVENTS]``    a burst of events for a consumer that handles `PACE` a second: none is lost, and the
@@ -44,14 +44,18 @@ from ces.messenger import Messenger, State
 from ces.uplink.dialler import Dialler
 from tests.support.certificates import endpoint, make_certificate, trusted
 from tests.support.fleet import Role, free_port, until
-from tests.support.numbered import ROOMS, Publisher, Subscriber
+from tests.support.lives import Lives
+from tests.support.numbered import ROOM_NAMES, Publisher, Subscriber
 from tests.support.process import memory, unexpected
+from tests.support.rooms import knows
 
 BACK = 5.0
 """Timeout for clients to reconnect after a hub listens again, in seconds."""
 
 PAUSE = 0.02
-ROOM_NAMES = [f"ITB-{number}" for number in range(ROOMS)]
+BUFFER = 8 * 2**20
+"""The default limit of the queue of a link."""
+
 
 Seen = dict[str, Any]
 
@@ -75,55 +79,89 @@ async def reach(condition: Callable[[], object], seconds: float, reactor: Any) -
 class Witness(Subscriber):
     """A subscriber that records at which kill of the hub it was told of a gap."""
 
-    def __init__(self, messenger: Messenger) -> None:
-        super().__init__(messenger)
+    def __init__(self, messenger: Messenger, name: str, lives: Lives) -> None:
+        super().__init__(messenger, name, lives)
         self.deaths = 0
         self.told: list[int] = []
         messenger.on_gap(lambda lost: self.told.append(self.deaths))
 
 
 async def hub(kills: int, seed: int, reactor: Any, folder: Path, width: int = 5) -> Seen:
-    """Kill a hub under traffic `kills` times. Returns the results."""
+    """Kill a hub under traffic `kills` times. Returns the results.
+
+    After each kill, what came of the events is judged by what both ends know.
+    """
     role = Role(folder, "ces-hub", free_port()).start()
-    messengers = [Messenger(f"127.0.0.1:{role.port}", ROOM_NAMES, reactor=reactor) for _ in range(width)]
-    witnesses = [Witness(messenger) for messenger in messengers]
+    address = f"127.0.0.1:{role.port}"
+    messengers = [Messenger(address, ROOM_NAMES, reactor=reactor, node=f"w{n}") for n in range(width)]
+    lives = Lives()
+    witnesses = [Witness(messenger, f"w{n}", lives) for n, messenger in enumerate(messengers)]
+    for number, witness in enumerate(witnesses):
+        lives.client(witness.name, "hub", ROOM_NAMES)
+        lives.limit("hub", witness.name, BUFFER)
+        for other in range(width):
+            if other != number:
+                lives.route(f"p{other}", witness.name, "hub")
     sending: set[Deferred[None]] = set()
     failed: list[object] = []
     again = 0
 
-    def sender(messenger: Messenger) -> Callable[[str, dict[str, str]], None]:
-        def send(room: str, event: dict[str, str]) -> None:
+    def sender(messenger: Messenger) -> Callable[[str, bytes], Deferred[None]]:
+        def send(room: str, event: bytes) -> Deferred[None]:
             sent = messenger.send(event, room)
+            answer: Deferred[None] = Deferred()  # for `Lives`, which ends the failure of an event
+
+            def acknowledged(_: object) -> None:
+                sending.discard(sent)
+                answer.callback(None)
+
+            def dropped(failure: Any) -> None:
+                sending.discard(sent)
+                failed.append(failure)
+                answer.errback(failure)
+
             sending.add(sent)
-            sent.addErrback(failed.append)
-            sent.addBoth(lambda _: sending.discard(sent))
+            sent.addCallbacks(acknowledged, dropped)
+            return answer
 
         return send
 
-    publishers = [Publisher(f"p{n}", sender(m), seed + n) for n, m in enumerate(messengers)]
+    publishers = [Publisher(f"p{n}", sender(m), seed + n, lives) for n, m in enumerate(messengers)]
     back: list[float] = []
+    findings: list[str] = []
+
+    def rooms_are_known() -> bool:
+        nexus = role.info()["nexus"]
+        return all(knows(nexus, witness.name, ROOM_NAMES) for witness in witnesses)
+
+    def no_more_comes() -> bool:
+        return lives.complete or (lives.answered and time.monotonic() > lives.arrived + 1)
+
     try:
         for messenger in messengers:
             messenger.connect()
         await gatherResults([messenger.when_connected() for messenger in messengers])
-        await wait(0.5, reactor)
-        loops = [task.LoopingCall(publisher.speak) for publisher in publishers]
-        for loop in loops:
-            loop.start(PAUSE)
+        await deferToThread(until, rooms_are_known, "the hub knows all rooms")
+        lives.begin()
         for number in range(kills):
+            loops = [task.LoopingCall(publisher.speak) for publisher in publishers]
+            for loop in loops:
+                loop.start(PAUSE)
             await wait(0.3 + (number % 7) / 10, reactor)
             again += len(sending)
             await deferToThread(role.stop, signal.SIGKILL)
+            lives.die("hub")
             for witness in witnesses:
                 witness.deaths += 1
             await wait((number % 5) / 5, reactor)
             await deferToThread(role.start)
             back.append(await reach(lambda: all(m.connected for m in messengers), 4 * BACK, reactor))
+            await deferToThread(until, rooms_are_known, "the hub knows all rooms", 4 * BACK)
             await wait(0.2, reactor)
-        for loop in loops:
-            loop.stop()
-        await reach(lambda: not sending, 10, reactor)
-        await wait(0.5, reactor)
+            for loop in loops:
+                loop.stop()
+            await reach(no_more_comes, 10, reactor)
+            findings += [str(finding) for finding in lives.end()]
         found = [
             witness.faults([p for p in publishers if p is not own])
             for witness, own in zip(witnesses, publishers, strict=True)
@@ -138,6 +176,7 @@ async def hub(kills: int, seed: int, reactor: Any, folder: Path, width: int = 5)
             "missed": sum(one["lost"] for one in found),
             "twice": sum(one["twice"] for one in found),
             "told of every gap": all(told),
+            "findings": findings,
             "back within": round(max(back), 2),
             "unexpected": unexpected(role.logged()),
         }
@@ -152,6 +191,7 @@ def hub_is_right(seen: Seen) -> bool:
         seen["unacknowledged at a kill, sent again"] > 0
         and seen["never acknowledged"] == 0
         and seen["told of every gap"]
+        and seen["findings"] == []
         and seen["back within"] < 4 * BACK
         and seen["deliveries"] > seen["events"] > 0
         and seen["unexpected"] == []

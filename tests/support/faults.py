@@ -1,13 +1,14 @@
-"""A proxy that injects network faults: cuts, silence, delay, single bytes.
+"""A proxy that injects network faults: cuts, silence, delay, single bytes, answers of its own.
 
 `Proxy` (on Twisted) listens on a free loopback port and passes every connection on to a server. A `Pipe` is
-one such pair of connections. Faults have names (`FAULTS`). All randomness comes from a seed.
+one such pair of connections. Faults have names (`FAULTS`, `REFUSALS`). All randomness comes from a seed.
 """
 
 from __future__ import annotations
 
 import random
 import struct
+import time
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
@@ -19,7 +20,49 @@ from twisted.python.failure import Failure
 FAULTS = ("reset", "close", "mid-frame", "silence", "one-way silence", "delay", "crumbs", "half-open")
 """The faults of a connection. ``delay`` and ``crumbs`` (one byte at a time) do not end it."""
 
+REFUSALS = ("502", "503", "504")
+"""The faults of a proxy whose server is away: it cuts a connection, and for up to `REFUSED` seconds answers
+each handshake by itself.
+"""
+
 DELAY = 0.3
+REFUSED = (0.5, 2.0)
+
+NGINX = (
+    "HTTP/1.1 %s\r\nServer: nginx\r\nContent-Type: text/html\r\nContent-Length: %d\r\n"
+    "Connection: %s\r\n\r\n%s"
+)
+HAPROXY = "HTTP/1.0 %s\r\nCache-Control: no-cache\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n%s"
+BODY = "<html><body><h1>%s</h1>\nThe server is temporarily unable to service your request.\n</body></html>\n"
+REASONS = {"502": "Bad Gateway", "503": "Service Unavailable", "504": "Gateway Timeout"}
+
+
+def refusals(status: str) -> list[bytes]:
+    """What proxies answer: with a length, and they close or not; or without one, and they close."""
+    line = f"{status} {REASONS[status]}"
+    body = BODY % line
+    nginx = [NGINX % (line, len(body), connection, body) for connection in ("close", "keep-alive")]
+    return [answer.encode() for answer in (*nginx, HAPROXY % (line, body))]
+
+
+class Refusal(Protocol):
+    """Answers a handshake instead of the server. One answer leaves the connection open, as nginx does."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._read = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        before, self._read = self._read, self._read + data
+        if b"\r\n\r\n" in self._read and b"\r\n\r\n" not in before:
+            self.transport.write(self._answer)
+            if b"keep-alive" not in self._answer:
+                self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        if self.transport is not None:
+            self.transport.abortConnection()
 
 
 class End(Protocol):
@@ -129,6 +172,9 @@ class Pipe:
             end = chance.choice((self.client, self.server))
             end.late = True
             clock.callLater(DELAY / 2, self._crumbs, end)
+        elif name in REFUSALS:
+            self.proxy.refuse(name, chance.uniform(*REFUSED))
+            self.reset()
         else:
             raise ValueError(f"there is no fault {name!r}")
 
@@ -147,6 +193,7 @@ class Proxy(Factory):
     """Listens, and passes connections on to ``127.0.0.1:port``.
 
     pipes: the open pipes.
+    refused: how many connections it has answered by itself.
     """
 
     noisy = False
@@ -155,12 +202,28 @@ class Proxy(Factory):
         self.random = random.Random(seed)
         self.reactor = reactor
         self.pipes: dict[Pipe, None] = {}
+        self.refused = 0
+        self._refusing: tuple[float, str] = (0.0, "")
+        self._refusals: list[Refusal] = []
         self._server = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
         self._ends: list[Pipe] = []
         self._listening = reactor.listenTCP(0, self, interface="127.0.0.1")
         self.port: int = self._listening.getHost().port
 
-    def buildProtocol(self, addr: object) -> End:
+    def refuse(self, status: str, seconds: float) -> None:
+        """Answer every new connection with this status, for so many seconds."""
+        self._refusing = (time.monotonic() + seconds, status)
+
+    @property
+    def refusing(self) -> bool:
+        return time.monotonic() < self._refusing[0]
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        if self.refusing:
+            refusal = Refusal(self.random.choice(refusals(self._refusing[1])))
+            self._refusals.append(refusal)
+            self.refused += 1
+            return refusal
         pipe = Pipe(self)
         self.pipes[pipe] = None
         self._ends.append(pipe)
@@ -187,3 +250,5 @@ class Proxy(Factory):
             await stopping
         for pipe in self._ends:
             pipe.reset()
+        for refusal in self._refusals:
+            refusal.abort()
