@@ -32,13 +32,15 @@ from typing import Any, cast
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import Agent, HTTPConnectionPool, _HTTP11ClientFactory
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+import ces
 from ces.link.link import Link
 from ces.link.side import Side
 from ces.model.address import Address
@@ -54,6 +56,10 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 
 ANSWER_BYTES = 64 * 1024
 """Limit of an answer's body, in bytes. The connection of a longer answer is closed."""
+
+HEAD_BYTES = 64 * 1024
+"""Limit of an answer's head, in bytes, with the informational answers (1xx) before it. What the head leaves
+of it is for the framing of the body: chunk sizes, chunk extensions and trailers."""
 
 HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json", "User-Agent": "ces"}
 
@@ -321,10 +327,65 @@ class Body:
         """Does nothing: the body is already written."""
 
 
-class _Quiet(_HTTP11ClientFactory):
-    """Does not log each connection."""
+class AnswerTooLarge(ces.Error):
+    """A target's answer is larger than the limit. The text says which part, and the limit."""
+
+
+class _BoundedAnswers(HTTP11ClientProtocol):
+    """A connection to a target, with a limit on what one answer may hold beside its body.
+
+    Twisted limits the length of a header line, but not the number of lines, of informational answers, or of
+    chunks. Each answer is counted as it arrives: at most `HEAD_BYTES` until the head is complete, and at most
+    `ANSWER_BYTES` more in all.
+    """
+
+    _left = 0
+    """Bytes of the present answer that may still arrive before the next limit."""
+    _in_head = False
+    _too_large: AnswerTooLarge | None = None
+
+    def request(self, request: Any) -> Deferred[IResponse]:
+        """Send a request. Its answer is counted from zero."""
+        self._left = HEAD_BYTES
+        self._in_head = True
+        answer: Deferred[IResponse] = super().request(request)
+        return answer.addCallback(self._head_is_complete)
+
+    def _head_is_complete(self, response: Any) -> Any:
+        self._in_head = False
+        self._left += ANSWER_BYTES
+        # The body is discarded, so treq must not inflate it: 64 KiB can become 64 MiB.
+        response.headers.removeHeader(b"Content-Encoding")
+        return response
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on as much of an answer as it may hold."""
+        while data and self._too_large is None:
+            if not self._left:
+                self._cut()
+                return
+            part, data = data[: self._left], data[self._left :]
+            self._left -= len(part)
+            super().dataReceived(part)
+
+    def _cut(self) -> None:
+        what = "the head of its answer is" if self._in_head else "its answer is"
+        limit = HEAD_BYTES if self._in_head else HEAD_BYTES + ANSWER_BYTES
+        self._too_large = AnswerTooLarge(f"{what} larger than {limit} bytes")
+        cast(ITCPTransport, self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is closed: by this side, if the answer was too large."""
+        super().connectionLost(reason if self._too_large is None else Failure(self._too_large))
+
+
+class _Connections(_HTTP11ClientFactory):
+    """Makes connections with bounded answers, and does not log each of them."""
 
     noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
+        return _BoundedAnswers(self._quiescentCallback)
 
 
 class HttpClient:
@@ -336,7 +397,7 @@ class HttpClient:
     def __init__(self, reactor: Any, settings: RepeaterSettings) -> None:
         # Cast because Twisted's annotation allows only whole seconds as the timeout.
         self._connections = cast(Any, HTTPConnectionPool(reactor))
-        self._connections._factory = _Quiet
+        self._connections._factory = _Connections
         self._connections.maxPersistentPerHost = settings.http_parallel
         self._connections.cachedConnectionTimeout = settings.idle_ttl
         agent = Agent(reactor, connectTimeout=settings.http_timeout, pool=self._connections)
