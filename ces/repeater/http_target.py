@@ -43,6 +43,7 @@ from zope.interface import implementer
 import ces
 from ces.link.link import Link
 from ces.link.side import Side
+from ces.model import wire
 from ces.model.address import Address
 from ces.model.wire import Run
 from ces.repeater.link_target import IDLE
@@ -72,6 +73,11 @@ class _Waiting:
     deadline: float
     room: bytes
     body: bytes
+
+    @property
+    def weight(self) -> int:
+        """Bytes that the event counts for in `target_buffer`: those of its record, as in every queue."""
+        return max(len(self.room) + len(self.body) + 2, wire.RECORD_BYTES)
 
     @property
     def run(self) -> Run:
@@ -134,13 +140,14 @@ class HttpTarget(Target):
         deadline = self._clock.seconds() + self.settings.target_patience
         for event in run.events:
             self._number += 1
-            self._bytes += len(event)
-            self._fresh.append(_Waiting(self._number, deadline, run.room, event))
+            item = _Waiting(self._number, deadline, run.room, event)
+            self._bytes += item.weight
+            self._fresh.append(item)
         evicted = []
         while self._bytes > self.settings.target_buffer and self._queued:
             # Retries are older than events that have not been tried.
             item = (self._retries or self._fresh).popleft()
-            self._bytes -= len(item.body)
+            self._bytes -= item.weight
             evicted.append(item.run)
         self.give_up(evicted, FULL)
         self._start()
@@ -157,7 +164,7 @@ class HttpTarget(Target):
             expired.append(self._fresh.popleft())
         expired += [item for item in self._retries if item.deadline <= now]
         self._retries = deque(item for item in self._retries if item.deadline > now)
-        self._bytes -= sum(len(item.body) for item in expired)
+        self._bytes -= sum(item.weight for item in expired)
         expired.sort(key=lambda item: item.number)
         self.give_up([item.run for item in expired], PATIENCE)
         return self.holds
@@ -224,7 +231,7 @@ class HttpTarget(Target):
         """The target has accepted or finally refused an event."""
         self._failing = False
         self._delay = FIRST_DELAY
-        self._bytes -= len(item.body)
+        self._bytes -= item.weight
         if 200 <= code < 300:
             self._sent += 1
             self.reason = ""
@@ -242,7 +249,7 @@ class HttpTarget(Target):
         if item.deadline > self._clock.seconds():
             put_back(item)
         else:
-            self._bytes -= len(item.body)
+            self._bytes -= item.weight
             self.give_up([item.run], PATIENCE)
         if self._pause is None:
             self._pause = self._clock.callLater(self._delay * random.uniform(0.5, 1.5), self._resume)

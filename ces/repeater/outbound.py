@@ -105,7 +105,7 @@ class Pool:
             if entry.target not in space:
                 space[entry.target] = self._settings.target_buffer - self._target(entry.target).waiting
             # Once an entry does not fit, later ones of its target do not either: the order is kept.
-            space[entry.target] -= len(entry.batch)
+            space[entry.target] -= entry.run.weight
             return space[entry.target] >= 0
 
         entries = self.undelivered.take(fits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, cast
@@ -18,7 +20,7 @@ from zope.interface.verify import verifyObject
 from ces.link.link import Link
 from ces.link.side import Side
 from ces.model.address import Address
-from ces.model.wire import Run
+from ces.model.wire import RECORD_BYTES, Run
 from ces.repeater.http_target import ANSWER_BYTES, Body, HttpTarget, read_to_end
 from ces.repeater.settings import RepeaterSettings
 from ces.repeater.undelivered import Undelivered
@@ -218,14 +220,49 @@ def test_one_event_that_always_fails_holds_up_no_other(make: Any) -> None:
 
 
 def test_what_does_not_fit_pushes_out_the_oldest(make: Any) -> None:
-    bench = make(target_buffer=5 * len(body(0)), http_parallel=1)
+    bench = make(target_buffer=5 * RECORD_BYTES, http_parallel=1)
     bench.put(0)
     bench.put(*range(1, 9))
     assert bench.target.dropped == 4
-    assert bench.target.waiting == 5 * len(body(0))
+    assert bench.target.waiting == 5 * RECORD_BYTES
     while bench.client.asked:
         bench.client.answer(200)
     assert bench.client.bodies == bodies(0, 5, 6, 7, 8), "what is under way is not taken back"
+
+
+@pytest.mark.parametrize("size", [2, 50, 1000])
+def test_events_that_wait_take_at_most_three_times_the_memory_they_count_for(make: Any, size: int) -> None:
+    bench = make(target_buffer=2**20)
+    bench.put(0, 1, 2, 3)  # these are under way
+    gc.collect()
+    tracemalloc.start()
+    for number in range(min(10_000, 2**21 // size)):
+        event = b'{"n":"%0*d"}' % (size - 8, number) if size > 8 else b"{}"
+        bench.target.put(Run(bytes(bytearray(b"A")), [b"A\n%b\n" % event]))
+        if bench.undelivered.records:
+            bench.undelivered.remove()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.9 * 2**20 < bench.target.waiting <= 2**20
+    assert used < 3 * 2**20
+
+
+def test_what_waits_counts_as_its_record_does_whatever_becomes_of_it(make: Any) -> None:
+    bench = make(http_parallel=1, target_patience=20)
+    large = Run(b"A", [b'A\n{"n":"%b"}\n' % (500 * b"x")])
+    bench.put(0, 1, 2)
+    bench.target.put(large)
+    assert bench.target.waiting == 3 * RECORD_BYTES + large.weight
+    bench.client.answer(200)
+    bench.client.answer(404)
+    assert bench.target.waiting == RECORD_BYTES + large.weight
+    bench.client.answer(503)
+    assert bench.target.waiting == RECORD_BYTES + large.weight
+    bench.clock.advance(20)
+    bench.target.expire(20)
+    while bench.client.asked:
+        bench.client.answer(503)
+    assert bench.target.waiting == 0
 
 
 def test_to_stop_cancels_requests_and_counts_what_was_not_answered(make: Any) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
+from ces.model import wire
 from ces.model.wire import Run
 from ces.repeater.api import SHOWN, counters
 from ces.repeater.undelivered import ENTRY_BYTES, WHY, Undelivered
@@ -224,7 +225,7 @@ def test_what_an_http_target_did_not_take_in_time_is_kept_in_order_with_the_last
 
 
 def test_what_an_http_target_has_no_place_for_is_kept(make: Any) -> None:
-    bench = make(target_buffer=3 * len(run("B", "1").events[0]), http_parallel=1)
+    bench = make(target_buffer=3 * run("B", "1").size, http_parallel=1)
     bench.client.code = None
     bench.from_hub(run("B", *"12345"))
     assert values(bench.undelivered) == ["2", "1"]
@@ -273,6 +274,17 @@ def test_what_does_not_fit_beside_what_waits_stays_and_keeps_its_order(make: Any
     answer = bench.dial.answer()
     bench.network.pass_time(1)
     assert answer.owner.records == [record("A", "0"), record("A", "1")]
+
+
+def test_what_is_sent_again_counts_as_what_waits_does(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "RECORD_BYTES", 128)
+    bench = make(target_buffer=3 * 128, http_parallel=1)
+    bench.client.code = None
+    for value in "12345":
+        bench.undelivered.put(COLLECTOR, run("B", value), "why", 0)
+    assert bench.repeater.pool.retry() == 3
+    assert values(bench.undelivered) == ["5", "4"]
+    assert bench.target(COLLECTOR)["buffer-utilization"] == 3 * 128
 
 
 def test_a_large_one_that_does_not_fit_is_not_overtaken(make: Any) -> None:
