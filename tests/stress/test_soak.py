@@ -1,4 +1,4 @@
-"""The short form of ``make soak``: one minute, which another process spends on the other tests."""
+"""The short form of ``make soak``: most of a minute of faults, which another process spends on the other tests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-HOURS = "0.0167"
+HOURS = "0.0125"
 
 
 def test_trouble_as_usual_loses_nothing_and_leaves_nothing_behind(pytestconfig: pytest.Config) -> None:
     soak = [sys.executable, "-m", "tests.stress.soak", HOURS, "1"]
-    done = subprocess.run(soak, cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(soak, cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr
     assert (done.returncode, "nothing was wrong" in said) == (0, True), said
     assert "none lost, twice or out of order" in said
