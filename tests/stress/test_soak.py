@@ -1,4 +1,4 @@
-"""The short form of ``make soak``: most of a minute of faults, which another process spends on the other tests."""
+"""The short form of ``make soak``: faults for most of a minute, while other processes run other tests."""
 
 from __future__ import annotations
 
