@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ces.config.settings import Settings, option
-from ces.config.values import LOG_LEVELS, choice, flag, integer, seconds, show_seconds, show_size, size, word
+from ces.config.values import (
+    LOG_LEVELS,
+    choice,
+    flag,
+    host,
+    integer,
+    origin,
+    seconds,
+    show_seconds,
+    show_size,
+    size,
+    word,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,19 @@ class LinkSettings(Settings):
         1000,
         integer(1, 10**6),
         "HTTP connections at a time, links not counted; further ones are answered with 503",
+    )
+    allow_origin: tuple[str, ...] = option(
+        (),
+        origin,
+        "Origin whose web pages may open WebSockets and send requests that change something; * allows all",
+        many=True,
+    )
+    allow_host: tuple[str, ...] = option(
+        (),
+        host,
+        "Host name under which web pages may do so, besides IP addresses, localhost and the name of this"
+        " machine; * allows all",
+        many=True,
     )
     json_depth: int = option(64, integer(1, 500), "Deepest nesting allowed in an event that comes by HTTP")
     plain_sockets: bool = option(

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 import ces
 from ces.model.address import WEBSOCKET_SCHEMES, parse_address
+from ces.model.host import parse_host, parse_origin
 
 T = TypeVar("T")
 
@@ -177,3 +178,21 @@ def address(default_port: int, schemes: tuple[str, ...] = WEBSOCKET_SCHEMES) -> 
         return text.strip()
 
     return Kind("ADDRESS", "host, host:port or a URL such as ws://host:port", parse)
+
+
+def _read_origin(text: str) -> str | None:
+    parsed = parse_origin(text)
+    return str(parsed) if parsed is not None else text if text in ("null", "*") else None
+
+
+origin: Kind[str] = _kind("ORIGIN", "an origin such as https://panel.example.edu, null or *", _read_origin)
+"""Where a web page comes from, in lower case and without a default port."""
+
+
+def _read_host(text: str) -> str | None:
+    parsed = parse_host(text)
+    return parsed.name if parsed is not None and parsed.name and parsed.port is None else None
+
+
+host: Kind[str] = _kind("HOST", "a host name without a port, or *", _read_host)
+"""The name of a host, in lower case. ``*`` is a name, too, as far as the grammar is concerned."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -58,6 +57,6 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
-    site = make_site(api.app.resource(), reactor, settings, refused=partial(hub.side.refuse, "http"))
+    site = make_site(api.app.resource(), reactor, settings, refused=hub.side.refuse)
     Listening("ces-hub", settings.listen, site, reactor, log).setServiceParent(service)
     return service

@@ -30,9 +30,9 @@ from ces.session.session import ACK_SECONDS, Session
 GRACE = 2.0
 """Grace period, in seconds, for the closing handshakes when a side goes away."""
 
-REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections", "node")
+REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections", "node", "browsers")
 """What is refused: links in all or of one address, records or bytes a second, rooms, HTTP connections,
-addresses of other hubs, for being too much; a hub whose node another one has."""
+addresses of other hubs, for being too much; a hub whose node another one has; web pages of other sites."""
 
 LOOK = 0.01
 """Seconds between two looks at connections that are busy."""

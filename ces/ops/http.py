@@ -15,6 +15,7 @@ Importing Klein imports Twisted's global reactor. To use another reactor, instal
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, cast
@@ -34,6 +35,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 import ces
 from ces.config.link import LinkSettings
+from ces.ops.browsers import Guard
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
@@ -109,24 +111,39 @@ class BoundedRequest(Request):
             super().requestReceived(command, path, version)
 
     def render(self, resrc: IResource) -> None:
-        """Answer the request. A method or path that Klein cannot decode gets 400."""
+        """Answer the request, unless it is refused before Klein sees it."""
         self.setHeader("Server", "ces")
+        refused = self._refusal()
+        if refused is None:
+            super().render(resrc)
+        else:
+            self.write(text(self, *refused))
+            self.finish()
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """The status and the sentence with which the request is refused, whatever its path; or None."""
         try:
             self.method.decode("ascii")
             b"/".join(self.postpath).decode("utf-8")
         except UnicodeDecodeError:
-            self.write(text(self, 400, "The method is not ASCII or the path is not UTF-8."))
-            self.finish()
-        else:
-            super().render(resrc)
+            return 400, "The method is not ASCII or the path is not UTF-8."
+        fault = self._site.guard.fault(self)
+        if fault is not None:
+            self._site.refused("browsers", fault.removesuffix("."))
+            return 403, fault
+        return None
 
     def getRequestHostname(self) -> bytes:
         """A constant. No route depends on the Host header, and Klein raises on a malformed one."""
         return b"ces"
 
     @property
+    def _site(self) -> BoundedSite:
+        return cast(BoundedSite, cast(Any, self.channel).site)
+
+    @property
     def _limit(self) -> int:
-        return cast(BoundedSite, cast(Any, self.channel).site).body_limit
+        return self._site.body_limit
 
     def _refuse(self) -> None:
         self._refused = True
@@ -216,6 +233,8 @@ class BoundedSite(Site):
     """A site with limits on connections, heads and bodies, and without an access log.
 
     channels: the connections that count towards the limit.
+    guard: judges requests of web pages.
+    refused: callback for what is refused; see `make_site`.
     """
 
     # Twisted's default channel may also speak HTTP/2, which cannot be upgraded to WebSocket.
@@ -229,7 +248,8 @@ class BoundedSite(Site):
         settings: LinkSettings,
         body_limit: int,
         timeout: float,
-        refused: Callable[[str], None],
+        refused: Callable[[str, str], None],
+        machine: str,
     ) -> None:
         # A posted event is JSON even if its Content-Type says otherwise (curl sends that of a form).
         super().__init__(
@@ -239,12 +259,13 @@ class BoundedSite(Site):
         self.header_limit = settings.header_limit
         self.connections = settings.http_connections
         self.channels: set[BoundedChannel] = set()
-        self._refused = refused
+        self.guard = Guard(settings, machine)
+        self.refused = refused
 
     def enter(self, channel: BoundedChannel) -> bool:
         """Register a connection. Returns False when the site is at its limit."""
         if len(self.channels) >= self.connections:
-            self._refused(f"there are {self.connections} HTTP connections already, which is the limit")
+            self.refused("http", f"there are {self.connections} HTTP connections already, which is the limit")
             return False
         self.channels.add(channel)
         return True
@@ -264,19 +285,24 @@ def make_site(
     reactor: IReactorTime,
     settings: LinkSettings,
     *,
-    refused: Callable[[str], None],
+    refused: Callable[[str, str], None],
     body_limit: int = BODY_LIMIT,
     timeout: float = IDLE_TIMEOUT,
+    machine: str = "",
 ) -> Site:
     """A factory that serves `resource`. The caller listens with it on a port.
 
     :param settings: `header_limit` limits a request's head, in bytes (400 above it), and `http_connections`
-        the simultaneous connections, WebSockets not counted (503 above it).
-    :param refused: callback for each refused connection; gets the reason.
+        the simultaneous connections, WebSockets not counted (503 above it). `allow_origin` and `allow_host`
+        say which web pages may change something (`ces.ops.browsers`; 403 for others).
+    :param refused: callback for each refused connection (``http``) and request of a web page (``browsers``);
+        gets this word and the reason.
     :param body_limit: limit of a request's body, in bytes; 413 above it.
     :param timeout: timeout for a silent connection, within a request or between two, in seconds.
+    :param machine: the name of this machine; by default what the system says.
     """
-    return BoundedSite(resource, reactor, settings, body_limit, timeout, refused)
+    machine = machine or socket.gethostname()
+    return BoundedSite(resource, reactor, settings, body_limit, timeout, refused, machine)
 
 
 def add_common_routes(

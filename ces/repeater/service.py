@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -111,6 +110,6 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     service = MultiService()
     RepeaterLinks(repeater, client).setServiceParent(service)
     RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
-    site = make_site(api.app.resource(), reactor, settings, refused=partial(repeater.side.refuse, "http"))
+    site = make_site(api.app.resource(), reactor, settings, refused=repeater.side.refuse)
     Listening("ces-repeater", settings.listen, site, reactor, log).setServiceParent(service)
     return service

@@ -213,7 +213,9 @@ class Door:
         app = Klein()
         app.route("/")(lambda request: b"here")
         bounds = LinkSettings(**settings)  # type: ignore[arg-type]
-        self.site = make_site(app.resource(), self.clock, bounds, refused=self.refused.append)
+        self.site = make_site(
+            app.resource(), self.clock, bounds, refused=lambda what, why: self.refused.append(why)
+        )
 
     def connect(self):
         channel, transport = self.site.buildProtocol(None), StringTransport()

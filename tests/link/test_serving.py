@@ -227,6 +227,34 @@ async def test_a_bad_upgrade_is_refused_and_costs_nothing(served: Served) -> Non
     assert served.owner.calls == []
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"http://hub:7100", 403),
+        (b"http://evil.example", 403),
+        (b"https://panel.example.edu", 101),
+        (b"chrome-extension://abc", 101),
+        (b"null", 101),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_of_a_web_page_is_taken_from_an_allowed_origin_only(
+    origin: bytes, status: int
+) -> None:
+    from twisted.internet import reactor
+
+    allowed = ("https://panel.example.edu", "chrome-extension://abc", "null")
+    served = Served(reactor, LinkSettings(allow_origin=allowed))
+    client = await served.connect()
+    client.transport.write(UPGRADE % b"Origin: %b\r\n" % origin)
+    await until(lambda: client.received)
+    assert client.received.startswith(b"HTTP/1.1 %d " % status)
+    client.transport.loseConnection()
+    await client.lost
+    await until(lambda: not served.owner.links)
+    await served.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_going_away_ends_every_link(served: Served) -> None:
     links = [(await served.dial(dialect))[0] for dialect in (CES1, CES2)]

@@ -67,7 +67,11 @@ class Connection:
             sick=lambda: self.sick,
         )
         self.site = make_site(
-            app.resource(), self.clock, LinkSettings(), refused=self.refused.append, body_limit=body_limit
+            app.resource(),
+            self.clock,
+            LinkSettings(),
+            refused=lambda what, why: self.refused.append(why),
+            body_limit=body_limit,
         )
         self.site.doStart()
         self.connect()
@@ -338,7 +342,7 @@ def test_a_connection_that_is_silent_is_closed_after_the_timeout(connection):
 
 def test_the_site_keeps_no_timer_while_nobody_is_connected():
     clock = Clock()
-    site = make_site(Klein().resource(), clock, LinkSettings(), refused=list[str]().append)
+    site = make_site(Klein().resource(), clock, LinkSettings(), refused=lambda what, why: None)
     site.doStart()
     assert clock.getDelayedCalls() == []
     site.doStop()

@@ -65,7 +65,7 @@ class Served:
             Root(LinkResource(self.factory)),
             reactor,
             self.side.settings,
-            refused=self.lines.append,
+            refused=lambda what, why: self.lines.append(why),
             timeout=60,
         )
         self.port: IListeningPort = reactor.listenTCP(0, self.site, interface="127.0.0.1")
