@@ -318,7 +318,9 @@ async def slow(seconds: float, seed: int, reactor: Any, folder: Path, width: int
         while time.monotonic() < end or (until_closed and not closed and time.monotonic() < end + 30):
             await wait(seconds / 60, reactor)
             most = max(most, memory(role))
-            closed = len((await deferToThread(role.info))["nexus"]["messengers"]) == width + 2
+            nexus = (await deferToThread(role.info))["nexus"]
+            # What waits for it is kept when it was closed: it must sleep until that is too much.
+            closed = len(nexus["messengers"]) == width + 2 and nexus["dropped"] > 0
         now.end()
         phases.append(Latencies())  # for events between phases
         return most, closed
