@@ -47,9 +47,10 @@ def subscribe(peer: Peer, names: list[str], create: bool = True) -> None:
 
 
 @pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[tuple[Role, Role]]:
-    """Hub A, and hub B, which has not dialled yet."""
-    roles = [Role(tmp_path, "ces-hub", free_port(), *SMALL, "--hold-time=0", name=name) for name in "ab"]
+def hubs(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Role, Role]]:
+    """Hub A, and hub B, which has not dialled yet; with `SMALL` limits, or others that the test names."""
+    limits = getattr(request, "param", SMALL)
+    roles = [Role(tmp_path, "ces-hub", free_port(), *limits, "--hold-time=0", name=name) for name in "ab"]
     with running(roles[0]), running(roles[1]):
         yield roles[0], roles[1]
     assert not unexpected(roles[0].logged() + roles[1].logged())
@@ -100,6 +101,8 @@ def test_a_messenger_with_very_many_long_rooms_is_connected_and_stays_so(hubs: t
         messenger.communicate(timeout=PATIENCE)
 
 
+# What flows meanwhile must fit into the queues while a hub is busy with the rooms: 15 MB of names.
+@pytest.mark.parametrize("hubs", [()], indirect=True, ids=["default limits"])
 def test_rooms_that_come_and_go_while_another_hub_reads_nothing_cost_no_link_and_no_event(
     hubs: tuple[Role, Role],
 ) -> None:
