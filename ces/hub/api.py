@@ -1,13 +1,15 @@
 """The hub's HTTP side: one port, one Klein application.
 
-==================================  ==========================================================================
-``GET /connect/{kind}``             WebSocket upgrade; the kind is ``messenger``, ``repeater`` or ``hub``
-``POST /interconnect/{address}``    link to another hub: 200 once it is up; ``?retry=true``: 202, keeps trying
-``GET /interconnect``               every link to another hub, with its state
-``DELETE /interconnect/{address}``  end one
-``POST /event``                     one v2 event or a JSON array of them, routed as from a messenger
-``GET /status`` and others         what every role has: `ces.ops.http`
-==================================  ==========================================================================
+==========================================  ==================================================================
+``GET /connect/{kind}``                     WebSocket upgrade; a kind is ``messenger``, ``repeater``, ``hub``
+``POST /interconnect/{address}``            link to a hub: 200 once it is up; ``?retry=true``: 202 at once
+``GET /interconnect``                       every link to another hub, with its state
+``DELETE /interconnect/address/{address}``  end the link to an address; the answer says what was ended
+``DELETE /interconnect/node/{node}``        end every link to the hub with this node
+``DELETE /interconnect/{name}``             either, if the name can only mean one of them; 409 if not
+``POST /event``                             one v2 event or a JSON array of them, routed as from a messenger
+``GET /status`` and others                  what every role has: `ces.ops.http`
+==========================================  ==================================================================
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from ces.hub.hub import Hub
-from ces.hub.interconnect import Interconnections, IsItself, TooMany, Unreachable, hub_address
+from ces.hub.interconnect import (
+    ADDRESS,
+    NODE,
+    Ambiguous,
+    Interconnections,
+    IsItself,
+    TooMany,
+    Unreachable,
+    hub_address,
+)
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
@@ -58,7 +69,9 @@ class HubApi:
         route("/connect/", methods=["GET"], branch=True)(self._connect)
         route("/interconnect", methods=["GET"])(self._list)
         route("/interconnect/<path:address>", methods=["POST"])(self._interconnect)
-        route("/interconnect/<path:address>", methods=["DELETE"])(self._disconnect)
+        route("/interconnect/<path:name>", methods=["DELETE"])(self._end)
+        route("/interconnect/address/<path:name>", methods=["DELETE"])(self._end_address)
+        route("/interconnect/node/<path:name>", methods=["DELETE"])(self._end_node)
         route("/event", methods=["POST"])(self._event)
         add_common_routes(
             self.app,
@@ -104,12 +117,26 @@ class HubApi:
             return text(request, 502, f"No hub could be reached at {target.url()}: {error}.")
         return text(request, 200, "ok")
 
-    async def _disconnect(self, request: IRequest, address: str) -> bytes:
+    async def _end(self, request: IRequest, name: str) -> bytes:
         try:
-            ended = await self._interconnections.end(address)
+            ended = await self._interconnections.end(name)
+        except Ambiguous as error:
+            how = "say which with DELETE /interconnect/address/... or /interconnect/node/..."
+            return text(request, 409, f"{error}: {how}.")
         except AddressError as error:
             return text(request, 400, f"{error}.")
-        return text(request, 200, "ok") if ended else text(request, 404, f"There is no link to {address!r}.")
+        return _ended(request, ended, repr(name))
+
+    async def _end_address(self, request: IRequest, name: str) -> bytes:
+        try:
+            ended = await self._interconnections.end(name, ADDRESS)
+        except AddressError as error:
+            return text(request, 400, f"{error}.")
+        return _ended(request, ended, f"the address {name!r}")
+
+    async def _end_node(self, request: IRequest, name: str) -> bytes:
+        ended = await self._interconnections.end(name, NODE)
+        return _ended(request, ended, f"a hub with the node {name!r}")
 
     def _event(self, request: IRequest) -> bytes:
         settings = self._hub.settings
@@ -121,6 +148,12 @@ class HubApi:
             return text(request, 400, str(fault))
         self._hub.route(runs, MESSENGER)
         return text(request, 200, "Processing event")
+
+
+def _ended(request: IRequest, ended: list[dict[str, Any]], what: str) -> bytes:
+    if not ended:
+        return text(request, 404, f"There is no link to {what}.")
+    return json_answer(request, {"ended": ended})
 
 
 def counters(hub: Hub) -> dict[str, tuple[str, str, Any]]:

@@ -16,7 +16,7 @@ import ces
 from ces.hub.hub import Hub, MeetsItself
 from ces.hub.settings import INTERCONNECTIONS
 from ces.link.link import Link
-from ces.model.address import Address, parse_address
+from ces.model.address import Address, AddressError, parse_address
 from ces.model.routing import HUB
 from ces.session.life import NORMAL
 from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING
@@ -24,6 +24,8 @@ from ces.uplink.uplink import Uplink
 
 PATH = "/connect/hub"
 COVERED, ITSELF, CUT = "covered", "itself", "cut"
+ADDRESS, NODE = "address", "node"
+"""What a name may be by which a link to another hub is ended."""
 
 
 class Unreachable(ces.Error):
@@ -44,6 +46,10 @@ def hub_address(text: str) -> Address:
 
 class TooMany(ces.Error):
     """No more addresses can be linked to; the text says how many there are."""
+
+
+class Ambiguous(ces.Error):
+    """A name is the address of one link and the node of another; the text says so."""
 
 
 class Interconnection:
@@ -175,6 +181,23 @@ class Interconnection:
                 result.errback(failure)
 
 
+def _served(link: Link) -> dict[str, Any]:
+    """What ``GET /interconnect`` says of a link that another hub dialled."""
+    return {
+        "address": link.peer,
+        "direction": "in",
+        "state": UP if link.connected else CUT,
+        "node": link.node,
+        "dialect": link.dialect if link.connected else "",
+        "reason": link.ended,
+    }
+
+
+def _named(status: dict[str, Any]) -> dict[str, Any]:
+    """What tells one link to a hub from the others."""
+    return {name: status[name] for name in ("address", "direction", "node")}
+
+
 class Interconnections:
     """All of them, by address."""
 
@@ -211,16 +234,51 @@ class Interconnections:
                 await interconnection.stop()
             raise
 
-    async def end(self, name: str) -> bool:
-        """End the link to an address, or one that the hub of a node dialled; whether there was one."""
-        for link in self._hub.routes.links(HUB):
-            if link.serving and name in (link.node, link.peer):
-                link.end(NORMAL, "ended by an operator")
-                return True
-        interconnection = self._by_address.pop(hub_address(name), None)
-        if interconnection is not None:
-            await interconnection.stop()
-        return interconnection is not None
+    async def end(self, name: str, kind: str = "") -> list[dict[str, Any]]:
+        """End links to another hub.
+
+        :param name: an address, as it was dialled or as ``GET /interconnect`` shows it, or the node of a hub.
+        :param kind: what the name is, `ADDRESS` or `NODE`. Without it, the name must mean one of them only.
+        :return: the address, direction and node of each link that was ended. A node ends every link to its
+            hub, whichever side dialled.
+        :raises ces.model.address.AddressError: when the name is no address and can be nothing else.
+        :raises Ambiguous: when the name without a kind means different links. None is ended.
+        """
+        by_node = self._with_node(name) if kind != ADDRESS else []
+        by_address: list[Interconnection | Link] = []
+        if kind != NODE:
+            try:
+                by_address = self._at(name)
+            except AddressError:
+                if not by_node:
+                    raise
+        if by_node and by_address and by_node != by_address:
+            raise Ambiguous(f"{name!r} is the address of one link and the node of another")
+        found = by_node or by_address
+        ended = [_named(one.status() if isinstance(one, Interconnection) else _served(one)) for one in found]
+        for one in found:
+            if isinstance(one, Interconnection):
+                del self._by_address[one.address]
+            else:
+                one.end(NORMAL, "ended by an operator")
+        for one in found:
+            if isinstance(one, Interconnection):
+                await one.stop()
+        return ended
+
+    def _with_node(self, node: str) -> list[Interconnection | Link]:
+        dialled = [one for one in self._by_address.values() if one.status()["node"] == node]
+        return [*dialled, *[link for link in self._links_served() if link.node == node]]
+
+    def _at(self, address: str) -> list[Interconnection | Link]:
+        served = [link for link in self._links_served() if link.peer == address]
+        if served:
+            return [*served]
+        dialled = self._by_address.get(hub_address(address))
+        return [dialled] if dialled is not None else []
+
+    def _links_served(self) -> list[Link]:
+        return [link for link in self._hub.routes.links(HUB) if link.serving]
 
     def stop(self) -> Deferred[Any]:
         """End them all."""
@@ -231,19 +289,7 @@ class Interconnections:
     def status(self) -> list[dict[str, Any]]:
         """Every link to another hub, dialled from here or from there, with its state."""
         dialled = [interconnection.status() for interconnection in self._by_address.values()]
-        served = [
-            {
-                "address": link.peer,
-                "direction": "in",
-                "state": UP if link.connected else CUT,
-                "node": link.node,
-                "dialect": link.dialect if link.connected else "",
-                "reason": link.ended,
-            }
-            for link in self._hub.routes.links(HUB)
-            if link.serving
-        ]
-        return dialled + served
+        return dialled + [_served(link) for link in self._links_served()]
 
     def _open(self, address: Address) -> Interconnection:
         interconnection = self._by_address.get(address)

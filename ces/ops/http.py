@@ -43,6 +43,9 @@ from ces.ops.status import envelope
 BODY_LIMIT = 8 * 2**20
 """Default limit of a request body, in bytes."""
 
+METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
+"""The methods of HTTP (RFC 9110 section 9, RFC 5789), as they are written: case counts. Others get 501."""
+
 REQUEST_TIMEOUT = 60.0
 """Timeout for receiving and answering a whole request, in seconds. Slow progress does not extend it."""
 
@@ -75,7 +78,7 @@ def _answer(request: IRequest, code: int, content_type: str, body: bytes) -> byt
 
 
 class BoundedRequest(Request):
-    """A request with a limited body and with a decodable path and method.
+    """A request with a limited body, a known method and a decodable path.
 
     A body above the limit is answered with 413 at once. The rest of it is read and discarded, because closing
     a connection with unread data destroys the answer. After twice the limit the connection is aborted.
@@ -122,11 +125,12 @@ class BoundedRequest(Request):
 
     def _refusal(self) -> tuple[int, str] | None:
         """The status and the sentence with which the request is refused, whatever its path; or None."""
+        if self.method not in METHODS:  # Klein takes a method in any case, which proxies and filters do not
+            return 501, f"There is no method {self.method[:20].decode('ascii', 'replace')!r}."
         try:
-            self.method.decode("ascii")
             b"/".join(self.postpath).decode("utf-8")
         except UnicodeDecodeError:
-            return 400, "The method is not ASCII or the path is not UTF-8."
+            return 400, "The path is not UTF-8."
         fault = self._site.guard.fault(self)
         if fault is not None:
             self._site.refused("browsers", fault.removesuffix("."))

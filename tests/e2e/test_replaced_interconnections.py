@@ -102,7 +102,7 @@ def test_a_hub_that_is_dialled_back_loses_nothing(nodes: tuple[str, str], tmp_pa
                 for flow in flows:
                     flow.goes_on()
                 with flows[0].pause(), flows[1].pause():  # an operator who ends a link may lose events
-                    assert a.request("DELETE", f"/interconnect/127.0.0.1:{b.port}") == (200, "ok")
+                    assert a.request("DELETE", f"/interconnect/127.0.0.1:{b.port}")[0] == 200
                     linked(a), linked(b)
                     reach(a, b), reach(b, a)
                 for flow in flows:

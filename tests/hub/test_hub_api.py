@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,11 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
 from ces.hub.api import HubApi
-from ces.hub.interconnect import Interconnections
+from ces.hub.interconnect import Interconnections, hub_address
+from ces.model.wire import CES2
 from ces.ops.logging import LogLevels
 from tests.support.hubs import Floor
+from tests.support.network import Network
 
 
 def test_events_that_are_posted_without_a_time_stamp_get_the_present_time() -> None:
@@ -35,3 +38,56 @@ def test_events_that_are_posted_without_a_time_stamp_get_the_present_time() -> N
         b'\n{"key":"a","timestamp":"2026-11-23T08:00:00Z"}\n',
         b'\n{"timestamp": "noon"}\n',
     ]
+
+
+class Asked:
+    """A hub's HTTP side with links to two hubs: the one at the address "other", and one with that node."""
+
+    def __init__(self) -> None:
+        self.floor = Floor()
+        interconnections = Interconnections(self.floor.hub, Network())
+        interconnections.keep(hub_address("other"))
+        self.link = self.floor.link("hub", dialect=CES2, node="other")
+        api = HubApi(self.floor.hub, interconnections, self.floor.clock, LogLevels())
+        self._treq = StubTreq(api.app.resource())
+
+    def delete(self, path: str) -> tuple[int, str]:
+        answers: list[tuple[int, str]] = []
+
+        async def ask() -> None:
+            response = await self._treq.delete(f"http://hub:7100/interconnect/{path}")
+            answers.append((response.code, (await response.content()).decode()))
+
+        Deferred.fromCoroutine(ask()).addErrback(lambda failure: failure.raiseException())
+        self._treq.flush()
+        (answer,) = answers
+        return answer
+
+
+DIALLED = {"address": "ws://other:7100", "direction": "out", "node": ""}
+
+
+def test_a_link_to_another_hub_is_ended_by_its_address_or_its_node_and_the_answer_says_which() -> None:
+    asked = Asked()
+    served = {"address": asked.link.peer, "direction": "in", "node": "other"}
+    code, body = asked.delete("address/other:7100")
+    assert (code, json.loads(body)) == (200, {"ended": [DIALLED]})
+    assert asked.link.connected
+    code, body = asked.delete("node/other")
+    assert (code, json.loads(body)) == (200, {"ended": [served]})
+    assert asked.delete("address/other") == (404, "There is no link to the address 'other'.")
+    assert asked.delete("node/other") == (404, "There is no link to a hub with the node 'other'.")
+
+
+def test_without_a_kind_a_name_ends_what_it_can_only_mean() -> None:
+    asked = Asked()
+    code, said = asked.delete("other")
+    assert (code, said) == (
+        409,
+        "'other' is the address of one link and the node of another: say which with DELETE"
+        " /interconnect/address/... or /interconnect/node/....",
+    )
+    code, body = asked.delete("other:7100")
+    assert (code, json.loads(body)) == (200, {"ended": [DIALLED]})
+    assert asked.delete("nobody") == (404, "There is no link to 'nobody'.")
+    assert asked.delete("ftp://x")[0] == 400

@@ -95,7 +95,9 @@ def test_a_covered_interconnection_takes_over_when_the_link_that_covered_it_is_g
     until(lambda: linked(a, b), "they are linked")
     assert b.request("POST", f"/interconnect/127.0.0.1:{a.port}") == (200, "ok")
     assert [one["state"] for one in json.loads(b.get("/interconnect")[1])] == ["covered", "up"]
-    assert a.request("DELETE", f"/interconnect/127.0.0.1:{b.port}") == (200, "ok")
+    code, ended = a.request("DELETE", f"/interconnect/address/127.0.0.1:{b.port}")
+    shown = {"address": f"ws://127.0.0.1:{b.port}", "direction": "out", "node": b.name}
+    assert (code, json.loads(ended)) == (200, {"ended": [shown]})
     until(lambda: linked(a, b), "b dials now")
     assert [one["direction"] for one in json.loads(a.get("/interconnect")[1])] == ["in"]
 
@@ -118,7 +120,7 @@ def test_where_no_hub_is_nothing_is_kept_unless_asked_for(mesh):
     assert kept["state"] in ("waiting", "dialling")
     b = mesh("b", port=nobody)
     until(lambda: linked(a, b), "it was dialled again")
-    assert a.request("DELETE", f"/interconnect/127.0.0.1:{nobody}") == (200, "ok")
+    assert a.request("DELETE", f"/interconnect/127.0.0.1:{nobody}")[0] == 200
     assert a.request("DELETE", f"/interconnect/127.0.0.1:{nobody}")[0] == 404
 
 

@@ -8,10 +8,22 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from ces.hub.hub import Hub
-from ces.hub.interconnect import COVERED, CUT, Interconnections, IsItself, TooMany, Unreachable, hub_address
+from ces.hub.interconnect import (
+    ADDRESS,
+    COVERED,
+    CUT,
+    NODE,
+    Ambiguous,
+    Interconnections,
+    IsItself,
+    TooMany,
+    Unreachable,
+    hub_address,
+)
 from ces.hub.settings import HubSettings
+from ces.link.link import Link
 from ces.link.serving import ServingFactory
-from ces.model.address import Address
+from ces.model.address import Address, AddressError
 from ces.model.routing import HUB
 from ces.model.wire import CES2
 from ces.session.life import GOING_AWAY, REPLACED
@@ -189,13 +201,98 @@ def test_an_interconnection_that_is_ended_dials_no_more_though_the_covering_conn
     covering = mesh.floor.link("hub", dialect=CES2, node="aa")
     mesh.here.keep(address())
     mesh.answer()
-    ended = result(Deferred.fromCoroutine(mesh.here.end("other")))
-    mesh.network.settle()
-    assert ended == [True]
+    assert end(mesh, "other") == [[{"address": "ws://other:7100", "direction": "out", "node": "aa"}]]
     assert covering.connected, "it belongs to the other hub"
     mesh.floor.cut(covering)
     mesh.network.pass_time(60)
     assert mesh.dials() == []
+
+
+def end(mesh: Mesh, name: str, kind: str = "") -> list[Any]:
+    ended = result(Deferred.fromCoroutine(mesh.here.end(name, kind)))
+    mesh.network.settle()
+    return ended
+
+
+def both(mesh: Mesh, node: str) -> tuple[Link, dict[str, str], dict[str, str]]:
+    """Dial "other", which is not there, and be dialled by `node`: the link, and how both are shown."""
+    mesh.here.keep(address())
+    link = mesh.floor.link("hub", dialect=CES2, node=node)
+    dialled = {"address": "ws://other:7100", "direction": "out", "node": ""}
+    return link, dialled, {"address": link.peer, "direction": "in", "node": node}
+
+
+@pytest.mark.parametrize("kind", ["", ADDRESS])
+def test_an_address_ends_the_link_that_was_dialled_there(kind: str) -> None:
+    mesh = Mesh()
+    link, dialled, _ = both(mesh, "another")
+    assert end(mesh, "ws://other:7100/connect/hub", kind) == [[dialled]]
+    assert [one["direction"] for one in mesh.here.status()] == ["in"]
+    assert link.connected
+
+
+@pytest.mark.parametrize("kind", ["", ADDRESS])
+def test_an_address_that_a_hub_dialled_from_ends_its_link(kind: str) -> None:
+    mesh = Mesh()
+    link, _, served = both(mesh, "another")
+    assert end(mesh, link.peer, kind) == [[served]]
+    assert [one["direction"] for one in mesh.here.status()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["", NODE])
+def test_a_node_ends_every_link_to_that_hub_whoever_dialled(kind: str) -> None:
+    mesh = Mesh("aa")
+    covering = mesh.floor.link("hub", dialect=CES2, node="aa")
+    mesh.here.keep(address())
+    mesh.answer()
+    assert mesh.state() == COVERED
+    (ended,) = end(mesh, "aa", kind)
+    assert [(one["direction"], one["node"]) for one in ended] == [("out", "aa"), ("in", "aa")]
+    assert not covering.connected
+    assert mesh.here.status() == []
+    mesh.network.pass_time(60)
+    assert mesh.dials() == []
+
+
+def test_a_name_that_is_the_address_of_one_hub_and_the_node_of_another_ends_neither() -> None:
+    mesh = Mesh()
+    link, dialled, served = both(mesh, "other")
+    (failure,) = end(mesh, "other")
+    assert failure.check(Ambiguous)
+    assert link.connected and len(mesh.here.status()) == 2
+    assert end(mesh, "other", ADDRESS) == [[dialled]]
+    assert link.connected
+    assert end(mesh, "other", NODE) == [[served]]
+    assert mesh.here.status() == []
+
+
+def test_a_name_that_is_address_and_node_of_one_link_ends_it() -> None:
+    mesh = Mesh()
+    mesh.here.keep(address())
+    mesh.answer()
+    assert end(mesh, "other") == [[{"address": "ws://other:7100", "direction": "out", "node": "other"}]]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nobody", ""), ("another", ADDRESS), ("other", NODE), ("::", NODE)]
+)
+def test_what_is_not_there_is_not_ended(name: str, kind: str) -> None:
+    mesh = Mesh()
+    link, _, _ = both(mesh, "another")
+    assert end(mesh, name, kind) == [[]]
+    assert link.connected and len(mesh.here.status()) == 2
+
+
+@pytest.mark.parametrize("kind", ["", ADDRESS])
+def test_what_is_no_address_is_no_address(kind: str) -> None:
+    (failure,) = end(Mesh(), "ftp://x", kind)
+    assert failure.check(AddressError)
+
+
+def test_a_node_that_is_no_address_ends_its_link_all_the_same() -> None:
+    mesh = Mesh()
+    _, _, served = both(mesh, "room hub 1")
+    assert end(mesh, "room hub 1") == [[served]]
 
 
 @pytest.mark.parametrize("code", [1000, 4001, 4400, 4408, 4409, None])

@@ -155,6 +155,14 @@ def test_a_method_that_a_path_does_not_take_is_one_sentence(connection):
     assert got.headers["allow"] == "get, head"
 
 
+@pytest.mark.parametrize("method", ["pUT", "put", "Put", "hEAD", "FOO"])
+def test_a_method_is_written_exactly(connection, method):
+    """A proxy that lets no PUT through lets `pUT` through."""
+    got = connection.ask(method, "/log-level/debug")
+    assert (got.code, got.sentence) == (501, f"There is no method {method!r}.")
+    assert connection.levels.level == "info"
+
+
 def test_an_exception_is_logged_and_answered_with_one_sentence(connection, logged_failures):
     got = connection.ask("GET", "/fails")
     assert (got.code, got.sentence) == (

@@ -64,7 +64,20 @@ PATHS = (
     ),
     *("/undelivered?target=http://x&target=y", "/interconnect/"),
 )
-METHODS = ("GET", "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO", "get", "X" * 300)
+METHODS = (
+    "GET",
+    "GET",
+    "POST",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "FOO",
+    "get",
+    "pOsT",
+    "X" * 300,
+)
 """Without CONNECT, and without HEAD, whose answers have no body despite their Content-Length."""
 
 
@@ -73,7 +86,9 @@ def _api(rng: random.Random) -> bytes:
         (
             _request("PUT /log-level/" + rng.choice(("loud", "%00", "INFO", "%F0%9F%94%8A", "x" * 1000))),
             _request(
-                "DELETE /interconnect/" + rng.choice(("x", "%00", "ftp://x", "::", "127.0.0.1:1", "x" * 1000))
+                "DELETE /interconnect/"
+                + rng.choice(("", "", "address/", "node/", "Node/"))
+                + rng.choice(("x", "%00", "ftp://x", "::", "127.0.0.1:1", "x" * 1000))
             ),
             _request(
                 "POST /interconnect/"
