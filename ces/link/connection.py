@@ -57,6 +57,13 @@ ACK_FRAME = 40
 FRAMES = 1000
 """A message may come in at most this many frames: Autobahn keeps a list of them, the empty ones included."""
 
+BAD_GATEWAY = 1014
+"""Registered with IANA (RFC 6455 section 7.4), and sent by proxies. Autobahn does not know it, and would take
+the close for a violation. It looks codes up in its own class, so this one is added there."""
+
+if BAD_GATEWAY not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED:
+    WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED.append(BAD_GATEWAY)
+
 PROBE = 5.0
 """The other side must answer a probe within this time, in seconds."""
 

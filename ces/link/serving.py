@@ -177,10 +177,9 @@ class ServingFactory(WebSocketServerFactory):
 
 def refusal(request: IRequest, side: Side[Link]) -> tuple[int, str] | None:
     """Why `request` gets no link, as an HTTP status and a sentence; None when it gets one."""
-    fault = upgrade_fault(request)
+    fault = _upgrade_fault(request)
     if fault is not None:
-        request.setHeader("Upgrade", "websocket")
-        return 426, fault
+        return fault
     full = side.no_room(getattr(request.getClientAddress(), "host", ""))
     if full is not None:
         request.setHeader("Retry-After", str(RETRY_AFTER))
@@ -188,12 +187,37 @@ def refusal(request: IRequest, side: Side[Link]) -> tuple[int, str] | None:
     return None
 
 
-def upgrade_fault(request: IRequest) -> str | None:
-    """What keeps `request` from being a WebSocket upgrade, a sentence for a 426; None when nothing does."""
-    upgrade = (request.getHeader("upgrade") or "").lower()
+def _upgrade_fault(request: IRequest) -> tuple[int, str] | None:
+    """What keeps `request` from being an upgrade to WebSocket, as far as Autobahn does not find it.
+
+    Autobahn gets a request that is made anew: of HTTP/1.1, and with one line for each header. It would take a
+    body for frames, any spelling of the version, and two lines of one header for one.
+    """
+    headers = request.requestHeaders
+    upgrade = ",".join(headers.getRawHeaders("upgrade", [])).lower()
     if "websocket" not in [token.strip() for token in upgrade.split(",")]:
-        return "This path speaks WebSocket: connect with a WebSocket client (Upgrade: websocket)."
+        sentence = "This path speaks WebSocket: connect with a WebSocket client (Upgrade: websocket)."
+        return _upgrade_required(request, sentence)
+    if cast(Any, request).clientproto != b"HTTP/1.1":  # RFC 9110 section 7.8
+        return _upgrade_required(request, "HTTP/1.0 has no WebSocket: connect with HTTP/1.1.")
+    if request.method != b"GET":  # RFC 6455 section 4.1
+        request.setHeader("Allow", "GET")
+        return 405, "A WebSocket handshake is a GET."
+    if headers.getRawHeaders("sec-websocket-version", []) != ["13"]:  # RFC 6455 section 4.2.2
+        request.setHeader("Sec-WebSocket-Version", "13")
+        sentence = "This path speaks version 13 of WebSocket: send one line Sec-WebSocket-Version: 13."
+        return _upgrade_required(request, sentence)
+    if headers.hasHeader("transfer-encoding") or headers.getRawHeaders("content-length", ["0"]) != ["0"]:
+        return 400, "A WebSocket handshake has no body."
     return None
+
+
+def _upgrade_required(request: IRequest, sentence: str) -> tuple[int, str]:
+    """A 426, which names the protocol in Upgrade, and Upgrade in Connection (RFC 9110 section 7.8)."""
+    request.setHeader("Upgrade", "websocket")
+    said = request.responseHeaders.getRawHeaders("connection", [])
+    request.setHeader("Connection", ", ".join([*said, "Upgrade"]))
+    return 426, sentence
 
 
 class LinkResource(WebSocketResource):

@@ -15,8 +15,10 @@ Importing Klein imports Twisted's global reactor. To use another reactor, instal
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, cast
 
@@ -35,10 +37,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 import ces
 from ces.config.link import LinkSettings
+from ces.model.host import parse_host
 from ces.ops.browsers import Guard
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
+
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
+"""A request target in absolute form (RFC 9112 section 3.2.2): authority, and path with query."""
 
 BODY_LIMIT = 8 * 2**20
 """Default limit of a request body, in bytes."""
@@ -48,6 +54,10 @@ METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", 
 
 REQUEST_TIMEOUT = 60.0
 """Timeout for receiving and answering a whole request, in seconds. Slow progress does not extend it."""
+
+LINGER, LINGER_BYTES = 1.0, 2**20
+"""Seconds and bytes for which a connection is still read after an answer that ends it: to close a connection
+with unread data destroys the answer."""
 
 IDLE_TIMEOUT = 10.0
 """Default timeout for a silent connection, within a request or between two, in seconds."""
@@ -88,6 +98,12 @@ class BoundedRequest(Request):
     postpath: list[bytes]
     _received = 0
     _refused = False
+    _host_fault: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was answered with 413 before its body was complete."""
+        return self._refused
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete. `length` is None for a chunked body."""
@@ -110,8 +126,30 @@ class BoundedRequest(Request):
         """The body is complete."""
         if self._refused:
             self.channel.loseConnection()
-        else:
-            super().requestReceived(command, path, version)
+            return
+        self._host_fault = self._judge_host(version)
+        absolute = _ABSOLUTE.fullmatch(path)
+        if absolute is not None:
+            path = self._origin_form(*absolute.groups())
+        super().requestReceived(command, path, version)
+
+    def _judge_host(self, version: bytes) -> str | None:
+        """What is wrong with the Host header (RFC 9112 section 3.2), as a sentence; None when nothing is."""
+        hosts = self.requestHeaders.getRawHeaders(b"host", [])
+        if len(hosts) > 1:
+            return "The request has more than one Host header."
+        if not hosts:
+            return "The request has no Host header." if version == b"HTTP/1.1" else None
+        host = hosts[0].decode("latin-1")
+        return f"The Host header {host[:100]!r} is not valid." if parse_host(host) is None else None
+
+    def _origin_form(self, authority: bytes, rest: bytes) -> bytes:
+        """Reduce an absolute target to its path and query. Its authority counts as the Host header."""
+        host = parse_host(authority.decode("latin-1"))
+        if host is None or not host.name:
+            self._host_fault = self._host_fault or "The target of the request names no valid host."
+        self.requestHeaders.setRawHeaders(b"host", [authority])
+        return rest if rest.startswith(b"/") else b"/" + rest
 
     def render(self, resrc: IResource) -> None:
         """Answer the request, unless it is refused before Klein sees it."""
@@ -125,6 +163,8 @@ class BoundedRequest(Request):
 
     def _refusal(self) -> tuple[int, str] | None:
         """The status and the sentence with which the request is refused, whatever its path; or None."""
+        if self._host_fault is not None:
+            return 400, self._host_fault
         if self.method not in METHODS:  # Klein takes a method in any case, which proxies and filters do not
             return 501, f"There is no method {self.method[:20].decode('ascii', 'replace')!r}."
         try:
@@ -160,21 +200,30 @@ class BoundedRequest(Request):
         # Not through Request.write and finish: Twisted takes a finished request for a fully read one.
         self.channel.persistent = False
         self.channel.writeHeaders(b"HTTP/1.1", b"413", b"Request Entity Too Large", self.responseHeaders)
-        self.channel.write(body)
+        if cast(BoundedChannel, self.channel).method != b"HEAD":
+            self.channel.write(body)
 
 
 class BoundedChannel(HTTPChannel):
     """An HTTP/1.1 connection. It counts towards the site's limit and has a timeout for each request."""
 
     site: BoundedSite
+    method = b""
+    """The method of the present request, as far as its head has come."""
     _deadline: IDelayedCall | None = None
     _behind: Request | None = None
     """The request whose answer the peer must read before the next request is handled."""
+    _head = 0
+    """Bytes of the present head, without its line ends."""
+    _headers = 0
+    _closing: IDelayedCall | None = None
+    _discarded = 0
+    """Bytes that came after the answer that ends the connection."""
 
     def connectionMade(self) -> None:
         """Register the connection with the site, or answer 503 when the site is at its limit."""
         super().connectionMade()
-        self.totalHeadersSize = self.site.header_limit
+        self.totalHeadersSize = self.MAX_LENGTH = self.site.header_limit
         self._deadline = self.callLater(REQUEST_TIMEOUT, self.forceAbortClient)
         if not self.site.enter(self):
             body = f"There are {self.site.connections} HTTP connections already, which is the limit."
@@ -185,9 +234,77 @@ class BoundedChannel(HTTPChannel):
             self.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Ignore data on a connection that was refused."""
-        if self in self.site.channels:
+        """Ignore data on a connection that was refused, or that an answer has ended."""
+        if self._closing is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                cast(Any, self.transport).abortConnection()
+        elif self in self.site.channels:
             super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Handle one line of a head. The first one names method, target and version."""
+        if self._closing is not None:
+            return
+        first = not self._head
+        if first:
+            self.method = line.partition(b" ")[0]
+        self._head += len(line)
+        if self._head > self.site.header_limit:
+            self._too_large(first)
+        else:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """One line alone is larger than a head may be."""
+        if self._closing is None:
+            first = not self._head
+            if first:
+                self.method = line.partition(b" ")[0]
+            self._too_large(first)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Handle a part of a body."""
+        if self._closing is None:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """The request is complete."""
+        self._head = self._headers = 0
+        super().allContentReceived()
+
+    def _too_large(self, first: bool) -> None:
+        limit = self.site.header_limit
+        if not first:
+            self._end(431, f"The head of the request is larger than {limit} bytes, which is the limit.")
+        elif self.method in METHODS:
+            self._end(414, f"The target of the request is longer than a head may be, {limit} bytes.")
+        else:
+            self._respondToBadRequestAndDisconnect()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted answers with a bare status line, and closes while there may be more to read.
+        self._end(400, "This is no request of HTTP/1.1 (RFC 9112).")
+
+    def _end(self, code: int, sentence: str) -> None:
+        """Answer with one sentence, read no further request, and close when the peer has had time to read."""
+        if self._closing is not None:
+            return
+        self.persistent = False
+        self.setTimeout(None)
+        self._closing = self.callLater(LINGER, self.loseConnection)
+        if self.requests and cast(BoundedRequest, self.requests[-1]).refused:
+            return  # it has its answer
+        body = sentence.encode()
+        head = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", "Server: ces"]
+        head += [
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        cast(ITransport, self.transport).write("\r\n".join([*head, "\r\n"]).encode())
+        if self.method != b"HEAD":
+            cast(ITransport, self.transport).write(body)
 
     def pauseProducing(self) -> None:
         """The peer does not read its answers: stop reading requests from it."""
@@ -217,8 +334,9 @@ class BoundedChannel(HTTPChannel):
     def release(self) -> None:
         """Unregister the connection. Call it when the connection closes or becomes a WebSocket."""
         self.site.channels.discard(self)
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        for call in (self._deadline, self._closing):
+            if call is not None and call.active():
+                call.cancel()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is closed."""
@@ -226,7 +344,11 @@ class BoundedChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Handle one header line. Shortens an overlong Content-Length: int() raises beyond 4300 digits."""
+        """Handle one header. Shortens an overlong Content-Length: int() raises beyond 4300 digits."""
+        self._headers += 1
+        if self._headers > self.maxHeaders:
+            self._end(431, f"The head of the request has more than {self.maxHeaders} headers.")
+            return False
         name, colon, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value) > 20 and value.strip(b" \t").isdigit():
             line = name + colon + b"9" * 18
@@ -296,7 +418,7 @@ def make_site(
 ) -> Site:
     """A factory that serves `resource`. The caller listens with it on a port.
 
-    :param settings: `header_limit` limits a request's head, in bytes (400 above it), and `http_connections`
+    :param settings: `header_limit` limits a request's head, in bytes (431 above it), and `http_connections`
         the simultaneous connections, WebSockets not counted (503 above it). `allow_origin` and `allow_host`
         say which web pages may change something (`ces.ops.browsers`; 403 for others).
     :param refused: callback for each refused connection (``http``) and request of a web page (``browsers``);

@@ -188,6 +188,7 @@ def test_records_that_were_under_way_are_taken_after_a_close_that_ends_the_sessi
         (b"\x03\xe8", 1000, "closed by the other side with 1000"),
         (b"\x0f\xa1draining", 4001, "closed by the other side with 4001: draining"),
         (b"", 1000, "closed by the other side with no code"),
+        (b"\x03\xf6no backend", 1014, "closed by the other side with 1014: no backend"),
     ],
 )
 @ENDS

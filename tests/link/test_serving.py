@@ -10,16 +10,17 @@ from typing import Any, TypeVar
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.web.http import HTTPChannel
 from twisted.web.test.requesthelper import DummyRequest
 
 from ces.config.link import LinkSettings
 from ces.link.connection import Connection
 from ces.link.link import Link
-from ces.link.serving import upgrade_fault
+from ces.link.serving import refusal
 from ces.link.turn import Memo
 from ces.model.wire import CES1, CES2
-from tests.support.links import UPGRADE, frame, read_frames, record, run
+from tests.support.links import UPGRADE, frame, make_side, read_frames, record, run
 from tests.support.sites import Served, until
 
 T = TypeVar("T")
@@ -264,19 +265,88 @@ async def test_going_away_ends_every_link(served: Served) -> None:
     assert {link.ended for link in links} == {"closed by the other side with 4001: going away"}
 
 
+def handshake(**changed: str | list[str]) -> tuple[int, str, dict[str, str]] | None:
+    """How a handshake with some headers changed is refused: status, sentence and headers; or None."""
+    request = DummyRequest([])
+    request.method, request.clientproto = b"GET", b"HTTP/1.1"
+    headers: dict[str, Any] = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    for name, value in {
+        **headers,
+        **{key.replace("_", "-"): value for key, value in changed.items()},
+    }.items():
+        if name in ("method", "clientproto"):
+            setattr(request, name, str(value).encode())
+        else:
+            request.requestHeaders.setRawHeaders(name, value if isinstance(value, list) else [value])
+    refused = refusal(request, make_side(Clock()))
+    if refused is None:
+        return None
+    answered = request.responseHeaders.getAllRawHeaders()
+    return *refused, {name.decode(): b"|".join(values).decode() for name, values in answered}
+
+
+UPGRADING = {"Upgrade": "websocket", "Connection": "Upgrade"}
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "h2c, websocket", ["websocket", "h2c"]])
+@pytest.mark.parametrize("length", [[], "0"])
+def test_a_request_for_websocket_is_an_upgrade(upgrade: str | list[str], length: str | list[str]) -> None:
+    assert handshake(Upgrade=upgrade, Content_Length=length) is None
+
+
+@pytest.mark.parametrize("upgrade", [[], "", "h2c", "websockets"])
+def test_no_other_request_is_an_upgrade(upgrade: str | list[str]) -> None:
+    sentence = "This path speaks WebSocket: connect with a WebSocket client (Upgrade: websocket)."
+    assert handshake(Upgrade=upgrade) == (426, sentence, UPGRADING)
+
+
 @pytest.mark.parametrize(
-    ("upgrade", "accepted"),
+    "version", [[], "", "8", "12", "14", "013", "+13", "13.0", "13, 8", ["13", "8"], ["13", "13"]]
+)
+def test_every_version_but_13_is_told_which_one_is_spoken(version: str | list[str]) -> None:
+    """RFC 6455 section 4.2.2."""
+    sentence = "This path speaks version 13 of WebSocket: send one line Sec-WebSocket-Version: 13."
+    answer = {**UPGRADING, "Sec-Websocket-Version": "13"}  # Twisted spells names in its own way
+    assert handshake(Sec_WebSocket_Version=version) == (426, sentence, answer)
+
+
+def test_http_1_0_cannot_be_upgraded() -> None:
+    """RFC 9110 section 7.8."""
+    assert handshake(clientproto="HTTP/1.0") == (
+        426,
+        "HTTP/1.0 has no WebSocket: connect with HTTP/1.1.",
+        UPGRADING,
+    )
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_a_handshake_is_a_get(method: str) -> None:
+    assert handshake(method=method) == (405, "A WebSocket handshake is a GET.", {"Allow": "GET"})
+
+
+@pytest.mark.parametrize("header", [{"Content_Length": "4"}, {"Transfer_Encoding": "chunked"}])
+def test_a_handshake_has_no_body(header: dict[str, Any]) -> None:
+    assert handshake(**header) == (400, "A WebSocket handshake has no body.", {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
     [
-        (None, False),
-        ("", False),
-        ("h2c", False),
-        ("websocket", True),
-        ("WebSocket", True),
-        ("h2c, websocket", True),
+        (b"Version: 13", b"Version: 13", 101),
+        (b"/connect", b"http://hub:7100/connect", 101),
+        (b"\r\n\r\n", b"\r\nHost: hub:7100\r\n\r\n", 400),
+        (b"hub:7100", b"hub:x", 400),
     ],
 )
-def test_only_a_request_for_websocket_is_an_upgrade(upgrade: str | None, accepted: bool) -> None:
-    request = DummyRequest([])
-    if upgrade is not None:
-        request.requestHeaders.addRawHeader("Upgrade", upgrade)
-    assert (upgrade_fault(request) is None) == accepted
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_is_a_request_as_any_other(
+    served: Served, old: bytes, new: bytes, status: int
+) -> None:
+    client = await served.connect()
+    client.transport.write((UPGRADE % b"").replace(old, new, 1))
+    await until(lambda: client.received)
+    assert client.received.startswith(b"HTTP/1.1 %d " % status)
+    assert bool(served.owner.links) == (status == 101)
+    client.transport.loseConnection()
+    await client.lost
+    await until(lambda: not served.owner.links)

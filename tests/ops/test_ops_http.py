@@ -41,7 +41,7 @@ def answer(raw: bytes) -> Answer:
 class Connection:
     """One HTTP connection to a small application with the common routes."""
 
-    def __init__(self, body_limit: int = 1000) -> None:
+    def __init__(self, body_limit: int = 1000, **settings: int) -> None:
         self.clock = Clock()
         self.refused: list[str] = []
         self.levels = LogLevels()
@@ -69,7 +69,7 @@ class Connection:
         self.site = make_site(
             app.resource(),
             self.clock,
-            LinkSettings(),
+            LinkSettings(**settings),
             refused=lambda what, why: self.refused.append(why),
             body_limit=body_limit,
         )
@@ -251,9 +251,160 @@ def test_nothing_after_a_body_that_was_refused_is_answered(connection):
     assert connection.feed(b"x" * 1001 + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
 
 
-@pytest.mark.parametrize("host", [b"\xff", b"a..b", b"x" * 300, b"[", b"", b"a b"])
-def test_whatever_the_host_header_says_the_answer_is_the_same(connection, host):
+@pytest.mark.parametrize("host", [b"hub", b"10.0.0.5:7100", b"[::1]:7100", b"a..b", b"x" * 300, b""])
+def test_whichever_host_is_asked_the_answer_is_the_same(connection, host):
     assert connection.send(b"GET /health HTTP/1.1\r\nHost: %b\r\n\r\n" % host).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (b"", "The request has no Host header."),
+        (b"Host: x\r\nHost: x\r\n", "The request has more than one Host header."),
+        (b"Host: x\r\nhost: y\r\n", "The request has more than one Host header."),
+        (b"Host: \xff\r\n", "The Host header 'ÿ' is not valid."),
+        (b"Host: [\r\n", "The Host header '[' is not valid."),
+        (b"Host: a b\r\n", "The Host header 'a b' is not valid."),
+        (b"Host: hub:x\r\n", "The Host header 'hub:x' is not valid."),
+        (b"Host: user@hub\r\n", "The Host header 'user@hub' is not valid."),
+    ],
+)
+@pytest.mark.parametrize("target", [b"/health", b"/nowhere", b"http://hub/health"])
+def test_a_request_names_one_valid_host(connection, target, lines, sentence):
+    """RFC 9112 section 3.2."""
+    got = connection.send(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, lines))
+    assert (got.code, got.sentence) == (400, sentence)
+
+
+def test_a_request_of_http_1_0_needs_no_host(connection):
+    assert connection.send(b"GET /health HTTP/1.0\r\n\r\n").body == b"ok"
+
+
+@pytest.mark.parametrize(
+    "target", ["http://hub:7100/log-level", "HTTPS://Hub/log-level?x=1", "http://[::1]/log-level"]
+)
+def test_a_target_may_be_absolute(connection, target):
+    """RFC 9112 section 3.2.2."""
+    assert connection.ask("GET", target).sentence == "info"
+    assert connection.ask("PUT", target.partition("?")[0] + "/debug").sentence == "debug"
+
+
+@pytest.mark.parametrize("rest", ["", "?x=1"])
+def test_an_absolute_target_without_a_path_is_the_root(connection, rest):
+    assert connection.ask("GET", "http://hub" + rest).sentence == "There is nothing at /."
+
+
+@pytest.mark.parametrize("host", ["", "user@hub", "hub:x", "["])
+def test_an_absolute_target_names_a_valid_host(connection, host):
+    got = connection.ask("GET", f"http://{host}/health")
+    assert (got.code, got.sentence) == (400, "The target of the request names no valid host.")
+
+
+def test_the_host_of_an_absolute_target_counts_and_not_the_header(connection):
+    got = connection.ask("POST", "http://hub:7100/echo", b"", "Origin: http://test\r\n")
+    assert got.code == 403
+    got = connection.ask("POST", "http://localhost:7100/echo", b"", "Origin: http://localhost:7100\r\n")
+    assert got.code == 200
+
+
+def test_a_head_that_is_too_large_is_answered_with_431(connection):
+    for more in (f"X: {'y' * 16_384}\r\n", f"X: {'y' * 200}\r\n" * 100, f"X: {'y' * 100_000}\r\n"):
+        connection.connect()
+        got = connection.ask("GET", "/health", headers=more)
+        assert (got.code, got.headers["connection"]) == (431, "close")
+        assert got.sentence == "The head of the request is larger than 16384 bytes, which is the limit."
+
+
+def test_too_many_headers_are_answered_with_431(connection):
+    got = connection.ask("GET", "/health", headers="X: y\r\n" * 500)
+    assert (got.code, got.sentence) == (431, "The head of the request has more than 500 headers.")
+    connection.connect()
+    assert connection.ask("GET", "/health", headers="X: y\r\n" * 499).code == 200
+    assert connection.ask("GET", "/health", headers="X: y\r\n" * 499).code == 200
+
+
+@pytest.mark.parametrize("size", [16_384, 20_000, 100_000])
+@pytest.mark.parametrize("end", [b" HTTP/1.1\r\nHost: x\r\n\r\n", b""])
+def test_a_target_that_is_too_long_is_answered_with_414(connection, size, end):
+    got = connection.send(b"GET /" + b"x" * size + end)
+    assert (got.code, got.headers["connection"]) == (414, "close")
+    assert got.sentence == "The target of the request is longer than a head may be, 16384 bytes."
+
+
+@pytest.mark.parametrize("limit", [2**14, 2**16])
+def test_one_line_may_fill_the_head(limit):
+    connection = Connection(header_limit=limit)
+    assert connection.ask("GET", "/health", headers=f"X: {'y' * (limit - 100)}\r\n").code == 200
+    got = connection.ask("GET", "/health", headers=f"X: {'y' * limit}\r\n")
+    assert (got.code, str(limit) in got.sentence) == (431, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x" * 20_000,
+        b"\x16\x03\x01" + bytes(200) + b"\r\n",
+        b"GET / HTTP/9.9\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_request_is_told_so_with_one_sentence_and_nothing_behind_it_is_read(connection, data):
+    got = connection.send(data)
+    assert (got.code, got.sentence) == (400, "This is no request of HTTP/1.1 (RFC 9112).")
+    assert (got.headers["content-type"], got.headers["connection"]) == ("text/plain; charset=utf-8", "close")
+    assert connection.feed(b"\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+
+
+def test_an_answer_that_ends_a_connection_can_be_read_before_it_closes(connection):
+    """To close a connection with unread data destroys the answer."""
+    connection.feed(b"x" * 20_000)
+    connection.feed(b"x" * 20_000)
+    connection.clock.advance(0.9)
+    assert not connection.transport.disconnecting
+    connection.clock.advance(0.2)
+    assert connection.transport.disconnecting
+    connection.channel.connectionLost(Failure(ConnectionDone()))
+    assert connection.clock.getDelayedCalls() == []
+
+
+def test_who_goes_on_sending_after_such_an_answer_is_cut(connection):
+    connection.feed(b"x" * 20_000)
+    for _ in range(17):
+        connection.feed(b"x" * 2**16)
+    assert connection.transport.disconnecting
+
+
+def test_a_client_that_leaves_after_such_an_answer_leaves_no_timer(connection):
+    connection.feed(b"x" * 20_000)
+    connection.channel.connectionLost(Failure(ConnectionDone()))
+    assert connection.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"HEAD /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"HEAD /health HTTP/1.1\r\n\r\n", 400),
+        (b"HEAD /health HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"HEAD /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", 413),
+        (b"HEAD /" + b"x" * 20_000, 414),
+        (b"HEAD /health HTTP/1.1\r\nX: " + b"y" * 20_000, 431),
+    ],
+)
+def test_an_answer_to_head_has_no_body_whatever_it_is(connection, request_, code):
+    head, end, body = connection.feed(request_).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % code)
+    assert (end, body) == (b"\r\n\r\n", b"")
+
+
+def test_a_body_that_was_refused_is_answered_once_even_if_it_breaks_off(connection):
+    connection.feed(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert connection.send(b"3e9\r\n" + b"x" * 1001 + b"\r\n").code == 413
+    assert connection.feed(b"zz\r\n") == b""
 
 
 @pytest.mark.parametrize("line", [b"GET /%ff", b"GET /\xff", b"G\xffT /status", b"GET /log-level/%c3%28"])
