@@ -23,6 +23,9 @@ from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING
 from ces.uplink.uplink import Uplink
 
 PATH = "/connect/hub"
+OVERTAKEN = 3
+"""A dial that another connection to the same hub has overtaken is repeated at once, at most this often."""
+
 COVERED, ITSELF, CUT = "covered", "itself", "cut"
 ADDRESS, NODE = "address", "node"
 """What a name may be by which a link to another hub is ended."""
@@ -75,6 +78,7 @@ class Interconnection:
         )
         self._hub = hub
         self._waiting: list[Deferred[None]] = []
+        self._overtaken = 0
         self._again = False
         """The dial under way is older than the question that waits for it: if it fails, dial once more."""
 
@@ -140,6 +144,7 @@ class Interconnection:
         }
 
     def _up(self) -> None:
+        self._overtaken = 0
         self.keep = True
         self._answer(None)
 
@@ -160,6 +165,9 @@ class Interconnection:
             reason=reason,
         )
         again, self._again = self._again, False
+        if self.uplink.overtaken and self._overtaken < OVERTAKEN:
+            self._overtaken += 1
+            again = True
         if again and self._waiting and self.uplink.state == WAITING and not self.good:
             self.uplink.dial()
         elif self.state == ITSELF:

@@ -44,6 +44,7 @@ class Uplink:
     :param changed: called with the dialler's state whenever it has changed.
 
     link: the link; None before the first connection has got one.
+    overtaken: whether another connection carried the session while the last one opened: to dial again helps.
     refusal: why the owner did not admit the last connection; None when it did.
     factory: the client factory, for Twisted applications that dial by themselves.
     """
@@ -70,6 +71,7 @@ class Uplink:
         self.address = address
         self.kind = kind
         self.refusal: Refused | None = None
+        self.overtaken = False
         self.may_dial = may_dial
         self.changed = changed
         self.failed = failed
@@ -166,6 +168,7 @@ class Uplink:
             connection.end(REPLACED, str(refused))
             return
         self.refusal = None
+        self.overtaken = False
         mine = self.link if self.link is not None and not self.link.over else None
         if hello is not None and hello.offered is True:
             known = placed is not None and not placed.over and placed.session.id == hello.session
@@ -189,6 +192,7 @@ class Uplink:
             session = link.session
             said = self._said
             if (said.received, said.changes, said.gaps) != (session.received, session.changes, session.gaps):
+                self.overtaken = True
                 connection.end(REPLACED, "another connection has carried the session meanwhile")
                 return
             try:

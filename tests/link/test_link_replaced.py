@@ -185,6 +185,20 @@ def test_a_connection_that_closes_takes_nothing_more_once_its_session_goes_on_el
     assert twice.arrived() == twice.sent()
 
 
+def test_a_connection_that_another_one_overtakes_as_it_opens_is_given_up_and_its_uplink_says_so() -> None:
+    twice = Twice()
+    late = twice.dial(settle=False)
+    twice.network.meetings.remove(late)  # the answer to its hello is late
+    third = twice.dial()
+    twice.put(twice.far)
+    twice.settle()
+    twice.network.meetings.append(late)
+    twice.settle()
+    assert (twice.uplinks[1].overtaken, twice.uplinks[2].overtaken) == (True, False)
+    assert (twice.near.connection, twice.far.connection) == (third.dialled, third.served)
+    assert twice.arrived() == twice.sent()
+
+
 STEPS = st.lists(
     st.sampled_from(["put near", "put far", "to old served", "to old dialled", "to new served"])
     | st.sampled_from(["to new dialled", "bit to old served", "bit to old dialled", "turn", "move", "time"]),
