@@ -13,6 +13,9 @@ import pytest
 from tests.support.fleet import PATIENCE, Role, free_port, until
 from tests.support.raw import RawLink
 
+AFTERWARDS = 7_680
+"""Events that are sent when the link has been closed: 3 MB, of which the kernel holds nothing."""
+
 MESSENGER = """
 import json, sys
 from twisted.internet import reactor
@@ -55,8 +58,8 @@ def test_a_consumer_that_slept_gets_what_waited_and_is_told_exactly_what_did_not
             writer.send(sent, 640, "ITB-1108")
             sent += 640
             writer.settle()
-        writer.send(sent, 640, "ITB-1108")
-        sent += 640
+        writer.send(sent, AFTERWARDS, "ITB-1108")
+        sent += AFTERWARDS
         writer.settle()
         consumer.send_signal(signal.SIGCONT)
         until(lambda: read.last == str(sent - 1), "the last event arrives")
