@@ -36,8 +36,8 @@ from ces.hub.interconnect import (
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
-from ces.model.posted import MalformedEvent, read_posted
-from ces.model.routing import KINDS, MESSENGER
+from ces.model.posted import MalformedEvent, reading_posted
+from ces.model.routing import KINDS
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
@@ -138,15 +138,17 @@ class HubApi:
         ended = await self._interconnections.end(name, NODE)
         return _ended(request, ended, f"a hub with the node {name!r}")
 
-    def _event(self, request: IRequest) -> bytes:
+    async def _event(self, request: IRequest) -> bytes:
         settings = self._hub.settings
         try:
-            runs = read_posted(
+            reading = reading_posted(
                 request.content.read(), settings.message_limit, settings.json_depth, self._now()
             )
+            runs = await self._hub.side.slices.finish(reading)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
-        self._hub.route(runs, MESSENGER)
+        if not self._hub.posted(runs):
+            return text(request, 503, "Too many events are waiting to be routed: send this again later.")
         return text(request, 200, "Processing event")
 
 

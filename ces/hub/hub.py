@@ -24,11 +24,25 @@ from ces.link.schedule import Step
 from ces.link.shown import registrations, trouble
 from ces.link.side import Side
 from ces.model.control import Error, Gap, SubscriptionChange
-from ces.model.routing import HUB, MESSENGER, REPEATER, HubRoutes
-from ces.model.wire import CES1, CES2, EVERY_ROOM, Run
+from ces.model.routing import HUB, MESSENGER, REPEATER, Group, HubRoutes
+from ces.model.wire import BATCH_BYTES, CES1, CES2, EVERY_ROOM, Run, mixed
 from ces.session.held import Held
 from ces.session.interest import Interest
 from ces.session.life import NOT_ALLOWED
+
+SLICE = 128 * 2**20
+"""How much one link's records may cost in a turn: each run costs `LOOKUP`, each delivery its bytes and
+`DELIVERY`. That is about 5 ms of very small records, or 30 ms of large ones. The rest waits for later turns.
+"""
+
+LOOKUP = 48 * 1024
+"""What it costs to find out who gets a run: it takes as long as to write so many bytes."""
+
+POSTED = 8 * 2**20
+"""While more bytes than this came by HTTP and are not yet routed, no more are taken."""
+
+DELIVERY = 4096
+"""What a delivery costs beside its bytes, for the queue and the frame."""
 
 
 class MeetsItself(Refused):
@@ -62,6 +76,8 @@ class Hub(Owner):
         self._expiry = Step(clock, self._expire_held, "the expiry of held records", self.log)
         self._told: dict[Link, Interest] = {}
         """The hubs that are told which rooms are wanted, with what each is still to be told."""
+        self._behind: dict[Link | None, Behind] = {}
+        """Links that have sent more than a `SLICE`, with what is still to be routed; None for HTTP."""
         self._whole: dict[Link, None] = {}
         """Hubs that get every room, asked for or not, since they want more than is remembered of them."""
 
@@ -230,32 +246,92 @@ class Hub(Owner):
 
     def received(self, link: Link, runs: list[Run]) -> None:
         """Records came on a link."""
-        self.route(runs, link.kind, link)
+        if len(runs) == 1 and not self._behind:
+            run = runs[0]
+            self._deliver(run, self.routes.destinations(run.room, link.kind, link), link)
+            self.received_records[link.kind] += run.count
+            self.side.turn.took(run.size)
+        else:
+            self._take(runs, link.kind, link)
 
-    def route(self, runs: list[Run], kind: str, source: Link | None = None) -> None:
-        """Put records that came from a link of `kind` into the queues of those that get them.
+    def posted(self, runs: list[Run]) -> bool:
+        """Records came by HTTP.
+
+        :return: whether they are taken; not while `POSTED` bytes that came before them wait.
+        """
+        behind = self._behind.get(None)
+        if behind is not None and behind.bytes > POSTED:
+            return False
+        self._take(runs, MESSENGER, None)
+        return True
+
+    def _take(self, runs: list[Run], kind: str, source: Link | None) -> None:
+        """Route records. Those that would take too long are routed in the next turns; meanwhile their source
+        is not read.
+        """
+        behind = self._behind.get(source)
+        if behind is not None:
+            behind.put(runs)
+            return
+        rest = self.route(runs, kind, source)
+        if rest:
+            behind = self._behind[source] = Behind(self, kind, source, rest)
+            self.side.slices.add(behind)
+            if source is not None:
+                source.pause()
+
+    def caught_up(self, source: Link | None) -> None:
+        """All that came from there is routed."""
+        del self._behind[source]
+        if source is not None:
+            source.resume()
+
+    def route(self, runs: list[Run], kind: str, source: Link | None = None) -> list[Run]:
+        """Put records that came from a link of `kind` into the queues of those that get them. Neighbours that
+        go to the same links become one run.
 
         :param source: the link they came on, which gets none of them; None for what came by HTTP.
+        :return: those that have to wait, since this was a `SLICE`.
         """
         destinations = self.routes.destinations
-        turn = self.side.turn
-        congested = self.side.pressure.congested
-        records = 0
-        for run in runs:
-            records += run.count
+        cost = place = records = size = weight = 0
+        last: Group[Link] | None = None
+        alike: list[Run] = []
+        for place, run in enumerate(runs, 1):
             group = destinations(run.room, kind, source)
-            for link in group.links:
-                link.put(run)
-            if group.links:
-                turn.add(group)
-            elif not group.repeater:
-                self.unrouted += run.count
-            if group.repeater:
-                self._to_repeater(run)
-            if congested and source is not None:
-                self._press(source, group.among(congested))
+            if group is not last or weight > BATCH_BYTES:
+                if last is not None:
+                    self._deliver(mixed(alike), last, source)
+                    if cost + place * LOOKUP > SLICE:
+                        place -= 1
+                        last = None
+                        break
+                last, alike, weight = group, [], 0
+                cost += len(group.links) * DELIVERY
+            alike.append(run)
+            records += run.count
+            weight += run.weight
+            size += run.size
+            cost += len(group.links) * run.size
+        if last is not None:
+            self._deliver(mixed(alike), last, source)
         self.received_records[kind] += records
-        turn.took(runs)
+        self.side.turn.took(size)
+        return runs[place:]
+
+    def _deliver(self, run: Run, group: Group[Link], source: Link | None) -> None:
+        """Put a run into the queues of those that get it."""
+        for link in group.links:
+            link.put(run)
+        if group.links:
+            self.side.turn.add(group)
+        elif not group.repeater:
+            self.unrouted += run.count
+        if group.repeater:
+            self._to_repeater(run)
+        congested = self.side.pressure.congested
+        if congested and source is not None and source.connected:
+            self._press(source, group.among(congested))
 
     def _press(self, source: Link, congested: list[Link]) -> None:
         if congested:
@@ -327,6 +403,52 @@ class Hub(Owner):
             },
             **trouble(self.side),
         }
+
+
+class Behind:
+    """What has come from one source and is still to be routed (`ces.link.slices.Sliced`).
+
+    It has been taken, whatever becomes of its source. It counts towards the bytes of all links.
+
+    :param source: the link that it came on; None for HTTP.
+    """
+
+    def __init__(self, hub: Hub, kind: str, source: Link | None, runs: list[Run]) -> None:
+        self._hub = hub
+        self._kind = kind
+        self._source = source
+        self._runs: list[Run] = []
+        self.bytes = 0
+        self.put(runs)
+
+    def put(self, runs: list[Run]) -> None:
+        """Further records, which were read before the source was paused."""
+        self._runs += runs
+        self._count(sum([run.weight for run in runs]))
+
+    def slice(self) -> bool:
+        """Route as much as may be routed in a turn."""
+        before = self._runs
+        self._runs = self._hub.route(before, self._kind, self._source)
+        self._count(-sum([run.weight for run in before[: len(before) - len(self._runs)]]))
+        if not self._runs:
+            self._hub.caught_up(self._source)
+        return bool(self._runs)
+
+    def broke(self) -> None:
+        """It costs the link, and what it has sent."""
+        self._count(-self.bytes)
+        side = self._hub.side
+        name = "HTTP" if self._source is None else self._source.name
+        side.drop(name, sum(run.count for run in self._runs), "an internal error, see the log")
+        side.log.failure("unexpected error while routing what came from {name}", name=name)
+        self._hub.caught_up(self._source)
+        if self._source is not None:
+            self._source.broke()
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        self._hub.side.tally.bytes += size
 
 
 def _is_backlogged(link: Link) -> bool:

@@ -9,7 +9,7 @@
     encoding.py               runs to frames
     pressure.py               pauses publishers whose subscribers are congested
     turn.py, keepalive.py     one write per link and turn; one sweep for all deadlines
-    schedule.py               what is due now and then, and survives errors
+    schedule.py, slices.py    what is due now and then, and survives errors; work too long for one turn
     direct.py                 sockets without Twisted's detours
     shown.py                  what /status and /metrics show of links
     listen.py, tls.py         ports as a service; why a TLS connection failed

@@ -16,7 +16,7 @@ the deadlines).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketAdapterProtocol
@@ -32,7 +32,7 @@ from ces.link.link import Link, Owner
 from ces.link.side import Side
 from ces.link.tls import why_lost
 from ces.link.turn import Memo
-from ces.model import frames
+from ces.model import frames, wire
 from ces.model.control import (
     Ack,
     Gap,
@@ -46,7 +46,7 @@ from ces.model.control import (
     write_control,
 )
 from ces.model.routing import MESSENGER
-from ces.model.wire import CES1
+from ces.model.wire import BATCH_BYTES, CES1, CES2
 from ces.session.life import HEARD, NORMAL, PROTOCOL_ERROR, REPLACED, TRANSITIONS, State, Step
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
@@ -182,6 +182,13 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _frames = 0
     _since = 0.0
     _next_ping = 0.0
+    _paused = False
+    """Nothing is to be read: somebody else has to take what came before."""
+    _busy = False
+    """A large message is taken piece by piece; what came behind it waits."""
+    _pieces: Iterator[bytes] = iter(())
+    _piece: bytes | None = None
+    """The next of `_pieces`."""
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _hellos = 0
@@ -312,6 +319,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _consume(self) -> None:
         """Take whole binary frames the fast way and leave the rest to Autobahn, frame by frame, in order."""
+        if self._busy:
+            return
         if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
             super().consumeData()
             return
@@ -323,6 +332,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                     self.data = self.data[end:]
                 if payloads:
                     self._records(payloads)
+                    if self._busy:
+                        return
                 if missing and self.state == self.STATE_OPEN:
                     self._parts, self.data, self._missing = [self.data], b"", missing
                     return
@@ -334,7 +345,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                     if end:
                         self.data = self.data[end:]
                         continue
-            if not self.processData() or self._gone:
+                elif payloads and self.data[0] == frames.BINARY_FIN:
+                    continue  # behind a large message; nothing is scanned twice without a step forward
+            if not self.processData() or self._gone or self._busy:
                 return
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -361,8 +374,35 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if link is None:
             self.end(PROTOCOL_ERROR, "a record came before the hello")
             return
+        if len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2:
+            self._pieces = wire.pieces(payloads.pop())
+            payloads.append(next(self._pieces))
+            self._piece = next(self._pieces, None)
+            self._busy = self._piece is not None
         if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
             self._carry()
+        if self._busy:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read nothing until the pieces of a large message are taken."""
+        if not self._paused and not self._gone:
+            self.transport.pauseProducing()
+            self.opener.side.slices.add(self)
+
+    def slice(self) -> bool:
+        """Take the next piece of a large message, or what came behind it (`ces.link.slices.Sliced`)."""
+        if self._paused or self._gone or not self._busy:
+            return False
+        piece, self._piece = self._piece, next(self._pieces, None)
+        if piece is not None:
+            if not self._deaf and self.link is not None:
+                self.link.take(self, [piece], len(piece))
+            return True
+        self._busy = False
+        self.transport.resumeProducing()
+        self.consumeData()
+        return False
 
     def _told(self, message: Message | Ack | int) -> None:
         """A text message came."""
@@ -490,12 +530,17 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def pause_reading(self) -> None:
         """Read nothing for now."""
+        self._paused = True
         self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
         """Read again."""
         self.heard = self._seconds()
-        self.transport.resumeProducing()
+        self._paused = False
+        if self._busy:
+            self.opener.side.slices.add(self)
+        else:
+            self.transport.resumeProducing()
 
     def probe(self) -> None:
         """Ping the other side; end the connection if nothing comes within `PROBE` seconds."""
@@ -681,6 +726,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     def _lost(self, reason: Failure) -> None:
         self._read()
         self._missing, self._parts = 0, []
+        self._pieces, self._piece = iter(()), None
+        self.opener.side.slices.remove(self)
         opening = self.state == self.STATE_CONNECTING
         self.finished = self.life is State.FINISHING and reason.check(ConnectionDone) is not None
         super().connectionLost(reason)

@@ -176,6 +176,7 @@ class Link:
         "_encode",
         "_expires",
         "_known",
+        "_pauses",
         "_rates",
         "_read",
         "_window",
@@ -235,6 +236,8 @@ class Link:
         self._rates: Sequence[tuple[Bucket, str, str]] = ()
         self.interest: Interest | None = None
         self.connected = self.joined = self.over = False
+        self._pauses = 0
+        """For how many reasons nothing is read."""
         self.stalled_since: float | None = None
         self.close_code: int | None = None
         self.due_bucket: int | None = None
@@ -305,7 +308,7 @@ class Link:
         self._open()
         if before is not None:
             before.replaced()
-        if self in side.pressure.paused:
+        if self._pauses:
             connection.pause_reading()
         if self.joined:
             self.owner.attached(self, fresh=not resumed)
@@ -651,13 +654,15 @@ class Link:
         return unsent, self.queue.acknowledged, self.queue.taken
 
     def pause(self) -> None:
-        """Stop reading."""
-        if self.connection is not None:
+        """Stop reading, for one more reason."""
+        self._pauses += 1
+        if self._pauses == 1 and self.connection is not None:
             self.connection.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
-        if self.connection is not None:
+        """There is one reason less; without any, read again."""
+        self._pauses -= 1
+        if not self._pauses and self.connection is not None:
             self.connection.resume_reading()
 
     # -- what it shows ---------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ces.link.direct import Sockets
 from ces.link.keepalive import Keepalive
 from ces.link.pressure import Congestible, Pressure
 from ces.link.schedule import Step
+from ces.link.slices import Slices
 from ces.link.turn import Turn
 from ces.ops.clock import use_monotonic_time
 from ces.ops.logging import Limited
@@ -106,6 +107,7 @@ class Side(Generic[L]):
     detached: the links that were cut and may be resumed, oldest first.
     slow: the links that something waits for because they did not take it, the detached among them.
     pressure: which publishers are paused, and for which congested links.
+    slices: work that would take too long for one turn.
     ending: no connection is taken any more, and no session kept.
     """
 
@@ -118,6 +120,7 @@ class Side(Generic[L]):
         self.limited = Limited(log, clock)
         self.keepalive = Keepalive(clock, log, settings.grain)
         self.turn = Turn(clock, log, self.relieve)
+        self.slices = Slices(clock, log)
         self.sockets = Sockets(log, direct=not settings.plain_sockets)
         self.malformed = 0
         self.dropped = 0

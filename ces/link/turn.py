@@ -16,7 +16,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ces.link.schedule import Step
-from ces.model.wire import Run
 from ces.session.queue import Batch
 
 Encoded = tuple[list[bytes], int]
@@ -81,10 +80,9 @@ class Turn:
             self._scheduled = True
             self._step.within(0)
 
-    def took(self, runs: Sequence[Run]) -> None:
-        """Count received runs that have been routed. Flushes at once when `FLUSH_BYTES` is reached."""
-        for run in runs:
-            self._bytes += run.size
+    def took(self, size: int) -> None:
+        """Count bytes that were received and routed. Flushes at once when `FLUSH_BYTES` is reached."""
+        self._bytes += size
         if self._bytes >= FLUSH_BYTES:
             self.flush()
 

@@ -27,6 +27,9 @@ SHORT_PLAIN, SHORT_MASKED = 2, 6
 LARGE = 4096
 """Size in bytes from which avoiding the copy of a payload pays. Smaller payloads are cheaper to copy."""
 
+SHARE = 64 * 1024
+"""Size in bytes above which `scan` stops behind a payload: the caller may not want to handle it at once."""
+
 GATHERED = 32
 """Largest number of message parts that are passed to the kernel unjoined. Joining more parts is cheaper."""
 
@@ -37,7 +40,8 @@ class Scan(NamedTuple):
     payloads: the unmasked payloads of whole binary messages, in order.
     end: index of the first byte that was not consumed.
     missing: number of bytes still needed for the frame that begins at `end`; 0 when this module does not
-        handle that frame or its header is incomplete.
+        handle that frame or its header is incomplete, and behind a payload of more than `SHARE` bytes, which
+        is the last one.
     """
 
     payloads: list[bytes]
@@ -92,6 +96,8 @@ def scan(data: bytes, masked: bool, limit: int) -> Scan:
         else:
             take(apply_mask(memoryview(data)[start:end], data[start - 4 : start]))
         at = end
+        if length > SHARE:
+            break
     return Scan(payloads, at, 0)
 
 

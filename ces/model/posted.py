@@ -6,6 +6,7 @@ Pure: the caller passes the present time, which events without a time stamp get.
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from datetime import datetime
 from typing import Annotated
 
@@ -16,7 +17,10 @@ from ces.model.event import rfc3339
 from ces.model.wire import MalformedRecord, Run, make_record
 
 EVENTS = 10_000
-"""Limit for the events in one body. More would block the reactor for a second or longer."""
+"""Limit for the events in one body."""
+
+STEP = 200
+"""Events that are read at a time."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -102,23 +106,41 @@ def read_posted(body: bytes, limit: int, depth: int, now: datetime) -> list[Run]
     :param now: the time stamp of events that have none.
     :raises MalformedEvent: when any event is wrong, with the byte or the item. The caller must then use none.
     """
+    reading = reading_posted(body, limit, depth, now)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            runs: list[Run] = done.value
+            return runs
+
+
+def reading_posted(body: bytes, limit: int, depth: int, now: datetime) -> Generator[None, None, list[Run]]:
+    """As `read_posted`, in steps of `STEP` events: a few milliseconds each."""
     try:
         body.decode()  # msgspec does not check that raw values are UTF-8
         single = body.lstrip()[:1] != b"["
-        items = [bytes(_any(body))] if single else [bytes(item) for item in _items(body)]
+        items = [_any(body)] if single else _items(body)
     except msgspec.ValidationError:
         raise MalformedEvent(f"The array holds more than {EVENTS} events, which is the limit.") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"The body is not JSON: {error}.") from None
     runs: list[Run] = []
-    for number, item in enumerate(items, 1):
+    for number, raw in enumerate(items, 1):
         try:
+            item = bytes(raw)
+            if len(item) > limit:
+                raise MalformedEvent(
+                    f"it makes a record of more than {len(item)} bytes; at most {limit} may be sent"
+                )
             if is_deeper(item, depth):
                 raise MalformedEvent(f"it is nested more than {depth} deep")
             runs.append(_within(tag_event(stamp_event(item, now)), limit))
         except MalformedEvent as fault:
             where = "The body" if single else f"Item {number} of the array"
             raise MalformedEvent(f"{where} is not an event: {fault}.") from None
+        if number % STEP == 0:
+            yield
     return runs
 
 

@@ -15,7 +15,8 @@ and each of its encoded forms is built at most once, whatever the number of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from operator import itemgetter
 
@@ -24,6 +25,9 @@ from ces.model import frames
 
 BATCH_BYTES = 64 * 1024
 """Size limit of a ces.2 message, unless a single record is larger (docs/protocol.md section 3)."""
+
+PIECE_BYTES = 16 * 1024
+"""Size limit of the pieces of a larger message that are parsed at a time: a few ms, even for tiny records."""
 
 ROOM_BYTES = 255
 EVERY_ROOM = b"*"
@@ -88,10 +92,75 @@ class Run:
 
     def without_first(self, records: int) -> Run:
         """A run without the first `records` records, which the other side already has."""
-        return Run(self.room, self.records[records:])
+        return self.with_only(self.records[records:])
+
+    def with_only(self, records: list[bytes]) -> Run:
+        """A run of some of its records."""
+        return Run(self.room, records)
+
+    def by_room(self) -> dict[bytes, int]:
+        """How many of its records are for which room."""
+        return {self.room: self.count}
 
     def __repr__(self) -> str:
         return f"<Run {self.room!r} {self.count} records, {self.size} bytes>"
+
+
+class Mixed(Run):
+    """Consecutive records for several rooms that go to the same links: one run for the price of one.
+
+    :param room: the room of the first record.
+    """
+
+    __slots__ = ()
+
+    @property
+    def records(self) -> list[bytes]:
+        """The records, one by one."""
+        if len(self.parts) == self.count:
+            return self.parts
+        lines = BytesIO(b"".join(self.parts)).readlines()
+        return [room + event for room, event in zip(lines[::2], lines[1::2], strict=True)]
+
+    def with_only(self, records: list[bytes]) -> Run:
+        """A run of some of its records."""
+        return Mixed(_room_of(records[0]), records)
+
+    def by_room(self) -> dict[bytes, int]:
+        """How many of its records are for which room."""
+        return Counter(map(_room_of, self.records))
+
+
+def mixed(runs: list[Run]) -> Run:
+    """One run of several, in order. Its parts are joined to parts of up to `BATCH_BYTES`."""
+    if len(runs) == 1:
+        return runs[0]
+    parts = [b"".join(message) for message in pack(runs)]
+    return Mixed(runs[0].room, parts, sum([run.count for run in runs]))
+
+
+def _room_of(record: bytes) -> bytes:
+    return record[: record.index(b"\n")]
+
+
+def pieces(message: bytes) -> Iterator[bytes]:
+    """Cut a large ces.2 message between records: pieces of up to `PIECE_BYTES`, unless one record is larger.
+
+    What is malformed in the message is so in its pieces.
+    """
+    start, size = 0, len(message)
+    while size - start > PIECE_BYTES:
+        end = message.rfind(b"\n", start, start + PIECE_BYTES) + 1
+        if end and message.count(b"\n", start, end) % 2:
+            end = message.rfind(b"\n", start, end - 1) + 1
+        if end <= start:
+            end = message.find(b"\n", message.find(b"\n", start) + 1) + 1
+            if end <= start:
+                break
+        yield message[start:end]
+        start = end
+    if start < size:
+        yield message[start:]
 
 
 def room_fault(room: bytes) -> str | None:

@@ -28,7 +28,7 @@ from ces.config.values import did_you_mean, integer
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.event import rfc3339
-from ces.model.posted import MalformedEvent, read_posted
+from ces.model.posted import MalformedEvent, reading_posted
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
@@ -93,12 +93,13 @@ class RepeaterApi:
             return text(request, *refused)
         return LinkResource(self._factory)
 
-    def _send(self, request: IRequest) -> bytes:
+    async def _send(self, request: IRequest) -> bytes:
         settings = self._repeater.settings
         try:
-            runs = read_posted(
+            reading = reading_posted(
                 request.content.read(), settings.message_limit, settings.json_depth, self._now()
             )
+            runs = await self._repeater.side.slices.finish(reading)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
         self._repeater.insert(runs)

@@ -57,7 +57,7 @@ class HubLink:
         # First, so that what is done with once it is written (ces.1) never comes to the file.
         self.uplink.flush()
         self.spool.add(runs)
-        self._side.turn.took(runs)
+        self._side.turn.took(sum([run.size for run in runs]))
 
     async def stop(self) -> None:
         """Send what can be sent and end the link; what then still waits is dropped, unless it is on disk."""

@@ -165,7 +165,7 @@ class Repeater(Owner):
                 put(url, run)
             if not targets:
                 self.unrouted += run.count
-        self.side.turn.took(runs)
+        self.side.turn.took(sum([run.size for run in runs]))
 
     # -- what it shows -----------------------------------------------------------------------------------
 

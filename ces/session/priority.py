@@ -29,6 +29,6 @@ def priority_tags(tags: Iterable[str]) -> Priority | None:
         kept = [record for record in run.records if has_tag(record)]
         if len(kept) == run.count:
             return run
-        return Run(run.room, kept) if kept else None
+        return run.with_only(kept) if kept else None
 
     return priority

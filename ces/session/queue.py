@@ -235,7 +235,7 @@ class SendQueue:
                 self.tally.bytes -= size
                 excess -= size
                 lost += records
-                self._note(run.room, records)
+                self._note(run, kept)
                 if self._watcher is not None:
                     if kept is None:
                         self._watcher.evicted(run)
@@ -245,10 +245,12 @@ class SendQueue:
         self.gap += lost
         return lost
 
-    def _note(self, room: bytes, records: int) -> None:
+    def _note(self, run: Run, kept: Run | None) -> None:
         rooms = self.dropped_rooms = {} if self.dropped_rooms is None else self.dropped_rooms
-        if room in rooms or len(rooms) < ROOMS:
-            rooms[room] = rooms.get(room, 0) + records
+        stay = {} if kept is None else kept.by_room()
+        for room, records in run.by_room().items():
+            if room in rooms or len(rooms) < ROOMS:
+                rooms[room] = rooms.get(room, 0) + records - stay.get(room, 0)
 
     def _count_in(self) -> None:
         if self.pending:

@@ -11,10 +11,11 @@ from ces.hub.hub import MeetsItself
 from ces.link.link import Link, Refused
 from ces.link.shown import registration
 from ces.model.control import Gap, Hello, SubscriptionChange
-from ces.model.wire import CES1, CES2
+from ces.model.wire import CES1, CES2, Run
 from ces.session.life import GOING_AWAY, PROTOCOL_ERROR, REPLACED
 from tests.support.hubs import Floor
 from tests.support.links import run
+from tests.support.turns import TurnClock
 
 
 @pytest.fixture
@@ -509,3 +510,111 @@ def test_the_metrics_count_links_that_were_cut_apart(floor):
     assert found["ces_hub_links"][2][("kind", "messenger"),] == 1
     assert found["ces_hub_detached_links"][1:] == ("gauge", 1)
     assert found["ces_hub_missed_records"][1:] == ("counter", 3)
+
+
+@pytest.fixture
+def by_turns():
+    return Floor(TurnClock())
+
+
+TINY = [f"R{number % 2}" for number in range(30_000)]
+"""Rooms in turn."""
+
+
+def tiny() -> list[Run]:
+    """Far more runs than a slice, numbered."""
+    return [run(room, str(number)) for number, room in enumerate(TINY)]
+
+
+def test_very_many_runs_are_routed_in_slices_in_order_while_others_are_served(by_turns):
+    readers = [by_turns.link("messenger", "*", dialect=CES2) for _ in range(20)]
+    one = by_turns.link("messenger", "R1", dialect=CES2)
+    attacker, other = by_turns.link("messenger"), by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    assert by_turns.plugs[attacker].paused
+    turns = []
+    for turn in range(200):
+        if not by_turns.plugs[attacker].paused:
+            break
+        by_turns.hub.received(other, [run("R1", f"other {turn}")])
+        by_turns.clock.turn()
+        new = texts(by_turns, readers[0])
+        assert f"other {turn}" in new, "who sends little is served in the same turn"
+        turns.append(len(new))
+        for link in (*readers, one):
+            by_turns.plugs[link].written = b""
+            link.acknowledged(by_turns.plugs[link], link.queue.sent)
+    assert 10 < len(turns) < 100
+    assert max(turns) < 3000
+    assert by_turns.hub.side.tally.bytes == 0
+
+
+def test_what_is_routed_in_slices_arrives_in_order(by_turns):
+    all_of_it, some = by_turns.link("messenger", "*"), by_turns.link("messenger", "R1")
+    attacker = by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    by_turns.hub.received(attacker, [run("R1", "last")])
+    while by_turns.plugs[attacker].paused:
+        by_turns.clock.turn()
+    by_turns.clock.turn()
+    assert texts(by_turns, all_of_it) == [*map(str, range(len(TINY))), "last"]
+    assert texts(by_turns, some) == [*map(str, range(1, len(TINY), 2)), "last"]
+    assert by_turns.hub.received_records["messenger"] == len(TINY) + 1
+
+
+def test_what_a_link_has_sent_is_routed_though_it_leaves(by_turns):
+    reader, attacker = by_turns.link("messenger", "*"), by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    by_turns.close(attacker)
+    for _ in range(100):
+        by_turns.clock.turn()
+    assert len(texts(by_turns, reader)) == len(TINY)
+    assert by_turns.hub.side.tally.bytes == 0
+
+
+def test_a_link_that_comes_back_is_not_read_while_it_is_behind(by_turns):
+    attacker = by_turns.link("messenger", dialect=CES2)
+    by_turns.hub.received(attacker, tiny())
+    by_turns.cut(attacker)
+    by_turns.resume(attacker)
+    assert by_turns.plugs[attacker].paused
+    while by_turns.plugs[attacker].paused:
+        by_turns.clock.turn()
+    assert by_turns.hub.unrouted == 0
+    assert by_turns.hub.held.records + by_turns.hub.held.dropped == len(TINY)
+
+
+def test_an_error_while_it_is_behind_costs_the_link_and_is_counted(by_turns, logged_failures):
+    attacker = by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    routed = by_turns.hub.received_records["messenger"]
+    by_turns.hub.routes.destinations = None
+    by_turns.clock.turn()
+    assert attacker not in by_turns.hub.routes
+    assert logged_failures.flush(TypeError)
+    assert by_turns.hub.side.dropped == len(TINY) - routed
+    assert by_turns.hub.side.tally.bytes == 0
+
+
+def test_no_more_is_taken_by_http_while_too_much_of_it_waits(by_turns, monkeypatch):
+    monkeypatch.setattr("ces.hub.hub.POSTED", 100_000)
+    reader = by_turns.link("messenger", "*")
+    assert by_turns.hub.posted(tiny())
+    assert not by_turns.hub.posted([run("R1", "too early")])
+    for _ in range(100):
+        by_turns.clock.turn()
+    assert by_turns.hub.posted([run("R1", "last")])
+    by_turns.clock.turn()
+    assert texts(by_turns, reader)[-1] == "last"
+
+
+def test_neighbours_that_go_to_the_same_links_are_counted_by_room_when_they_are_evicted(floor):
+    reader, writer = floor.link("messenger", "*"), floor.link("messenger")
+    block(floor, reader)
+    reader.queue.limit = 100_000
+    floor.hub.received(writer, [run(f"R{number % 3}", "x" * 300) for number in range(900)])
+    floor.clock.advance(0)
+    rooms = reader.queue.dropped_rooms
+    assert reader.dropped > 300
+    assert sum(rooms.values()) == reader.dropped
+    assert max(rooms.values()) - min(rooms.values()) <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from tests.support.links import (
     Recorder,
     dialling,
     frame,
+    make_side,
     record,
     run,
     serving,
 )
 from tests.support.logged import LoggedFailures
 from tests.support.network import linked
+from tests.support.turns import TurnReactor
 
 DIALECTS = pytest.mark.parametrize("dialect", [CES1, CES2])
 KINDS = pytest.mark.parametrize("kind", ["messenger", "repeater", "hub"])
@@ -270,3 +273,95 @@ def test_an_owner_that_raises_when_silence_ends_a_connection_does_not_stop_the_s
     alone.clock.pump([1] * 122)
     assert alone.owner.links == []
     assert len(logged_failures.flush(OwnerFailed)) == 1
+
+
+LARGE = b"".join(record(f"R{number % 2}", str(number)) for number in range(20_000))
+"""Twenty times what is taken at a time."""
+
+
+def by_turns() -> Alone:
+    """A serving connection on a clock that goes on turn by turn."""
+    return serving(side=make_side(TurnReactor()))
+
+
+def paused(alone: Alone) -> bool:
+    """Whether nothing is read from the connection."""
+    return bool(alone.transport.producerState == "paused")
+
+
+@ENDS
+def test_a_large_message_is_taken_whole(end: Callable[..., Alone]) -> None:
+    alone = end()
+    alone.send(2, LARGE)
+    alone.send(2, record("A", "behind"))
+    assert b"".join(alone.owner.records) == LARGE + record("A", "behind")
+    assert not paused(alone)
+
+
+def test_a_large_message_is_taken_piece_by_piece_in_turns_and_what_follows_waits() -> None:
+    alone = by_turns()
+    alone.receive(frame(2, LARGE) + frame(2, record("A", "behind")))
+    turns = []
+    while len(alone.owner.records) < 20_001:
+        turns.append(len(alone.owner.records))
+        assert paused(alone)
+        alone.clock.advance(0)
+    assert len(turns) > 10
+    assert max(later - before for before, later in pairwise(turns)) < 1500
+    assert b"".join(alone.owner.records) == LARGE + record("A", "behind")
+    assert not paused(alone)
+    assert alone.link.session.received == 20_001
+
+
+def test_of_a_large_message_that_is_cut_the_pieces_taken_count() -> None:
+    alone = by_turns()
+    alone.receive(frame(2, LARGE))
+    alone.clock.advance(0)
+    alone.lose()
+    alone.clock.advance(1)
+    taken = len(alone.owner.records)
+    assert 0 < taken < 20_000
+    assert alone.link.session.received == taken
+
+
+def test_nothing_of_a_large_message_is_taken_while_its_link_is_paused() -> None:
+    alone = by_turns()
+    alone.receive(frame(2, LARGE))
+    alone.link.pause()
+    taken = len(alone.owner.records)
+    alone.clock.advance(5)
+    assert len(alone.owner.records) == taken
+    alone.link.resume()
+    for _ in range(100):
+        alone.clock.advance(0)
+    assert len(alone.owner.records) == 20_000
+    assert not paused(alone)
+
+
+def test_a_close_behind_a_large_message_comes_when_all_of_it_is_taken() -> None:
+    alone = by_turns()
+    alone.receive(frame(2, LARGE) + frame(8, b"\x03\xe8"))
+    assert alone.link.connected
+    for _ in range(100):
+        alone.clock.advance(0)
+    assert len(alone.owner.records) == 20_000
+    assert not alone.link.connected
+
+
+def test_the_rest_of_a_large_message_is_not_taken_when_this_side_has_closed() -> None:
+    alone = by_turns()
+    alone.receive(frame(2, LARGE))
+    alone.link.end(4400, "enough")
+    taken = len(alone.owner.records)
+    alone.receive(frame(8, b"\x11\x30"))
+    for _ in range(100):
+        alone.clock.advance(0)
+    assert len(alone.owner.records) == taken
+    assert alone.link.over or not alone.link.connected
+
+
+def test_one_large_record_is_taken_at_once() -> None:
+    alone = serving(settings=LinkSettings(message_limit=2**18))
+    alone.receive(frame(2, record("A", "x" * 200_000)))
+    assert len(alone.owner.records) == 1
+    assert not paused(alone)

@@ -8,7 +8,6 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from ces.link.turn import FLUSH_BYTES, Memo, Turn
-from ces.model.wire import Run
 
 
 class Flushed:
@@ -57,12 +56,12 @@ def test_a_turn_that_brings_much_is_flushed_on_the_way() -> None:
     clock, link = Clock(), Flushed()
     turn = Turn(clock, Logger())
     turn.add(link)
-    turn.took([Run(b"A", [b"x" * (FLUSH_BYTES - 1)], 1)])
+    turn.took(FLUSH_BYTES - 1)
     assert link.memos == []
-    turn.took([Run(b"A", [b"x"], 1)])
+    turn.took(1)
     assert len(link.memos) == 1
     turn.add(link)
-    turn.took([Run(b"A", [b"x"], 1)])
+    turn.took(1)
     assert len(link.memos) == 1
     clock.advance(0)
     assert len(link.memos) == 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ces.model.frames import Scan, frames, masked_frames, scan
+from ces.model.frames import SHARE, Scan, frames, masked_frames, scan
 from tests.support.links import frame, read_frames
 
 LIMIT = 70_000
@@ -16,7 +16,15 @@ payloads = st.lists(st.binary(max_size=300) | st.integers(0, 70_000).map(bytes),
 @given(payloads)
 def test_what_is_framed_is_scanned(payloads: list[bytes]) -> None:
     for masked, data in ((False, frames(payloads)), (True, masked_frames(payloads))):
-        assert scan(data, masked, LIMIT) == Scan(payloads, len(data), 0)
+        found: list[bytes] = []
+        at = 0
+        while at < len(data):
+            one = scan(data[at:], masked, LIMIT)
+            assert not one.missing
+            assert all(len(payload) <= SHARE for payload in one.payloads[:-1])
+            found += one.payloads
+            at += one.end
+        assert found == payloads
         assert read_frames(data) == [(2, payload) for payload in payloads]
 
 

@@ -82,7 +82,7 @@ def test_an_event_without_a_time_stamp_gets_the_present_time(body: bytes, event:
         (b"[%b]" % b",".join([b"{}"] * 10_001), r"^The array holds more than 10000 events, which is .*\.$"),
         (
             b'{"a":"%b"}' % (b"x" * 1000),
-            r"^The body is not an event: .* record of 1045 bytes; at most 1000 may.*\.$",
+            r"^The body is not an event: .* record of more than 10.. bytes; at most 1000 may.*\.$",
         ),
         (b"1", r"^The body is not an event: .*\.$"),
         (b"null", r"^The body is not an event: .*\.$"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -12,12 +13,15 @@ from hypothesis import strategies as st
 from ces.model.frames import LARGE, frames
 from ces.model.wire import (
     BATCH_BYTES,
+    PIECE_BYTES,
     KnownRooms,
     MalformedRecord,
     Run,
     event_room_fault,
     make_record,
+    mixed,
     pack,
+    pieces,
     read_ces1,
     read_ces2,
     read_record,
@@ -346,3 +350,47 @@ def test_the_smallest_records_take_up_little_more_memory_than_the_bound() -> Non
         tracemalloc.stop()
     assert queue.dropped == 20_000 - 2**20 // 128
     assert taken < 3 * 2**20
+
+
+@given(st.lists(st.lists(st.tuples(rooms, events), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_several_runs_make_one_with_the_same_records(batches: list[list[tuple[bytes, bytes]]]) -> None:
+    runs = [run for batch in batches for run in read_ces2([written(batch)], KnownRooms(), [])]
+    if not runs:
+        return
+    records = [record for run in runs for record in run.records]
+    one = mixed(runs)
+    assert (one.records, one.count, one.size) == (records, len(records), sum(map(len, records)))
+    assert one.weight >= max(run.weight for run in runs)
+    assert one.by_room() == Counter(record[: record.index(b"\n")] for record in records)
+    assert b"".join(one.ces1_frames) == frames(records)
+    for first in range(len(records)):
+        assert one.without_first(first).records == records[first:]
+
+
+def written(batch: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b\n%b\n" % record for record in batch)
+
+
+MESSAGES = st.lists(
+    st.sampled_from([b"A\n{}\n", b"\n{\n", b"B\n{" + b"x" * 300 + b"}\n", b"C\n" + b"{" * 20_000 + b"\n"])
+    | st.sampled_from([b"*\n{}\n", b"A\nno\n"]),
+    max_size=40,
+).map(lambda parts: b"".join(parts * 30))
+
+
+@given(MESSAGES, st.sampled_from([b"", b"A", b"A\n", b"A\n{}"]))
+@settings(max_examples=50)
+def test_the_pieces_of_a_large_message_say_what_the_whole_says(message: bytes, rest: bytes) -> None:
+    message += rest
+    cut = list(pieces(message))
+    assert b"".join(cut) == message
+    for piece in cut:
+        assert len(piece) <= PIECE_BYTES or piece.count(b"\n") <= 2
+    whole_faults: list[str] = []
+    faults: list[str] = []
+    whole = [record for run in read_ces2([message], KnownRooms(), whole_faults) for record in run.records]
+    found = [
+        record for piece in cut for run in read_ces2([piece], KnownRooms(), faults) for record in run.records
+    ]
+    if message:
+        assert (found, faults) == (whole, whole_faults)
