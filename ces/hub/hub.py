@@ -331,11 +331,11 @@ class Hub(Owner):
             self._to_repeater(run)
         congested = self.side.pressure.congested
         if congested and source is not None and source.connected:
-            self._press(source, group.among(congested))
+            self._press(source, group.among(congested), run.weight)
 
-    def _press(self, source: Link, congested: list[Link]) -> None:
+    def _press(self, source: Link, congested: list[Link], size: int) -> None:
         if congested:
-            self.side.pressure.fed(source, congested)
+            self.side.pressure.fed(source, congested, size)
 
     def _to_repeater(self, run: Run) -> None:
         repeater = self.routes.next_repeater(_is_backlogged)

@@ -412,7 +412,7 @@ class Link:
         side.keepalive.unwatch(self)
         side.detached.pop(self, None)
         side.slow.pop(self, None)
-        side.pressure.forget(self)
+        side.pressure.left(self)
         self._forget_session()
         undelivered = [] if self._window is None else self.queue.take_all()
         if not self.joined:

@@ -146,7 +146,8 @@ class Repeater(Owner):
         self.insert(runs, link.kind)
         congested = self.side.pressure.congested
         if congested:
-            self.side.pressure.fed(link, [hub for hub in congested if hub.kind == HUB])
+            size = sum(run.weight for run in runs)
+            self.side.pressure.fed(link, [hub for hub in congested if hub.kind == HUB], size)
 
     def insert(self, runs: list[Run], kind: str = OUTSIDE) -> None:
         """Give records to the hub.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import Logger
 
@@ -17,6 +18,7 @@ from ces.hub.hub import Hub
 from ces.hub.settings import HubSettings
 from ces.link.connection import Connection
 from ces.link.link import Link
+from ces.link.pressure import Pressure
 from ces.link.serving import ServingFactory
 from ces.link.turn import Memo
 from ces.model.wire import CES2, Run
@@ -60,9 +62,9 @@ class Member:
         self.clock.advance(0)
 
     def fill(self, room: str, count: int = 20) -> None:
-        """As much as makes a congested link, and one event more: only who goes on is paused."""
-        self.send(room, count - 1)
-        self.send(room, 1, first=count - 1)
+        """As much as makes a congested link, and then more than its share: only who goes on is paused."""
+        self.send(room, count - 3)
+        self.send(room, 3, first=count - 3)
 
     def numbers(self) -> list[int]:
         data = self.transport.value()
@@ -123,9 +125,120 @@ def test_a_stalled_link_pauses_nobody_for_long_and_nobody_twice(floor: Floor) ->
     assert dead.numbers()[-1] == 79
     dead.connection.pauseProducing()
     writer.fill("A")
-    assert not writer.is_read, "it has drained: it is waited for again"
+    assert writer.is_read, "it has drained, but not behaved yet"
+    dead.connection.resumeProducing()
+    floor.pass_time(2.1)
+    dead.connection.pauseProducing()
+    writer.fill("A")
+    assert not writer.is_read, "it is waited for again"
     dead.connection.resumeProducing()
     floor.pass_time(0.1)
+
+
+def test_who_is_slow_again_and_again_is_waited_for_ever_less(floor: Floor) -> None:
+    dead, writer = floor.member("A"), floor.member()
+    held = 0.0
+    for _ in range(600):
+        if dead.connection.blocked:
+            dead.connection.resumeProducing()
+            dead.numbers()
+        floor.pass_time(0.05)
+        dead.connection.pauseProducing()
+        writer.fill("A")
+        for _ in range(19):
+            held += 0 if writer.is_read else 0.05
+            floor.pass_time(0.05)
+    assert 1 < held < 0.02 * 600, "ten minutes"
+
+
+def test_who_sends_little_is_not_paused_for_a_link_that_others_fill(floor: Floor) -> None:
+    slow, flood, little = floor.member("A"), floor.member(), floor.member()
+    slow.connection.pauseProducing()
+    flood.fill("A")
+    little.send("A", 1)
+    assert (flood.is_read, little.is_read) == (False, True)
+    little.send("A", 2)
+    assert not little.is_read, "a sixteenth of half the limit"
+
+
+def test_a_burst_of_very_many_who_send_little_pauses_them(floor: Floor) -> None:
+    slow = floor.member("A")
+    writers = [floor.member() for _ in range(100)]
+    slow.connection.pauseProducing()
+    for writer in writers:
+        writer.send("A", 1, size=300)
+    for writer in writers:
+        writer.send("A", 1, size=300)
+    assert len(floor.hub.side.pressure.paused) > 50
+    assert slow.link.dropped == 0
+
+
+class Slow:
+    """A link whose queue the test fills and drains (`ces.link.pressure.Congestible`)."""
+
+    def __init__(self) -> None:
+        self.queue = SendQueue(LIMIT)
+        self.pauses = 0
+        self.moves = 0
+
+    def hold(self, size: int) -> None:
+        """So much waits."""
+        self.queue.settled_bytes = size
+        self.moves += 1
+
+    def progress(self) -> tuple[int, ...]:
+        return (self.moves,)
+
+    def pause(self) -> None:
+        self.pauses += 1
+
+    def resume(self) -> None:
+        self.pauses -= 1
+
+
+class Minutes:
+    """Links under pressure, for a long time."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.pressure: Pressure[Slow] = Pressure(self.clock, Logger(observer=Lines()), 5.0)
+
+    def burst(self, link: Slow, source: Slow, seconds: float) -> float:
+        """The source fills the link, which drains evenly and fast. For how long was the source paused?"""
+        link.hold(LIMIT // 4)
+        self.pressure.grown(link, self.clock.seconds())
+        if link in self.pressure.congested:
+            self.pressure.fed(source, [link], LIMIT // 4)
+        held = 0.0
+        for step in range(round(seconds / 0.05)):
+            held += 0.05 if source.pauses else 0.0
+            self.clock.advance(0.05)
+            link.hold(max(0, LIMIT // 4 - LIMIT // 4 * (step + 2) * 0.05 / seconds))
+        self.clock.advance(0.05)
+        return held
+
+
+def test_publishers_wait_45_seconds_of_a_minute_for_one_link_at_most() -> None:
+    floor, link = Minutes(), Slow()
+    held = [floor.burst(link, Slow(), 2.0) for _ in range(60)]
+    assert sum(held[:10]) > 15, "a burst of 20 s is waited for"
+    assert sum(held) <= 95, "in two minutes"
+
+
+def test_a_publisher_waits_45_seconds_of_a_minute_at_most_for_all_links() -> None:
+    floor, source = Minutes(), Slow()
+    held = [floor.burst(Slow(), source, 2.0) for _ in range(60)]
+    assert sum(held[:10]) > 15
+    assert sum(held) <= 95
+
+
+def test_what_is_remembered_of_links_is_forgotten() -> None:
+    floor = Minutes()
+    for _ in range(5):
+        floor.burst(Slow(), Slow(), 1.0)
+    for _ in range(20):
+        floor.clock.advance(60)
+    assert not floor.clock.getDelayedCalls()
 
 
 def test_a_link_that_stalled_before_it_was_congested_pauses_others_the_shorter(floor: Floor) -> None:
@@ -141,20 +254,26 @@ def test_a_link_that_stalled_before_it_was_congested_pauses_others_the_shorter(f
     assert writer.is_read, "it has taken nothing for half a second"
 
 
-def test_a_link_that_drains_too_slowly_is_waited_for_five_seconds(floor: Floor) -> None:
+def trickle(slow: Member) -> None:
+    """The subscriber takes a little, and is congested again at once."""
+    slow.connection.write = lambda buffers, size: slow.connection.pauseProducing()
+    slow.connection.resumeProducing()
+    slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
+    slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
+    slow.link.flush(Memo())
+
+
+def test_a_link_that_drains_too_slowly_is_not_waited_for(floor: Floor) -> None:
     slow, writer = floor.member("A"), floor.member()
     slow.connection.pauseProducing()
     writer.fill("A", 40)
-    for _ in range(9):
-        slow.connection.write = lambda buffers, size: slow.connection.pauseProducing()
-        slow.connection.resumeProducing()  # takes something, and is congested again at once
-        slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
-        slow.link.put(Run(b"A", [b"A\n{%b}\n" % (b"x" * 20_000)]))
-        slow.link.flush(Memo())
-        floor.pass_time(0.5)
-    assert not writer.is_read
-    floor.pass_time(0.6)
-    assert writer.is_read
+    for _ in range(2):
+        trickle(slow)
+        floor.pass_time(0.2)
+        assert not writer.is_read
+    trickle(slow)
+    floor.pass_time(0.2)
+    assert writer.is_read, "as it goes, it would take far more than five seconds"
 
 
 def test_a_link_that_is_congested_itself_is_never_paused(floor: Floor) -> None:
