@@ -1,6 +1,8 @@
 """``python -m benchmarks``: measures, prints the table with the goals, and writes JSON, Markdown and a chart.
 
-A round measures all rows, and each row measures every peer once. The result is the median of the rounds. The
+A round measures all rows, and each row measures every peer once, in an order that is turned round each time:
+so no peer gains when the machine grows slower or faster. The result is the median of the rounds. With
+``--before``, two hubs are measured next to each other, and the result is the median of the rounds' ratios. The
 exit status is 1 when a goal was not met or a measurement failed.
 """
 
@@ -17,14 +19,18 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import ces
 from benchmarks import growth, report, roles, throughput
-from benchmarks.goals import HUB, judge, ratio
+from benchmarks.goals import HUB, Samples, judge, paired
 from benchmarks.peers import BEFORE, HERE, LOAD_CORE, PEERS, SERVER_CORE, TICK, Missing, core, found
 from benchmarks.throughput import SIZES, Numbers, Pace
 
 RESULTS = HERE / "results"
+OLD = "ces.2-before"
+"""The hub of ``--before``."""
+
 DISTURBED = 0.05
 """Share of one core used by other processes above which the report counts a measurement as disturbed."""
 
@@ -55,6 +61,28 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 COMPARED = (*throughput.LOADS, "latency")
 """The rows in which ``--before`` adds a peer."""
+
+
+def in_order(row: str, number: int, before: bool) -> tuple[str, ...]:
+    """The peers of a row in the order of this round: turned round each time.
+
+    :param before: whether the hub of ``--before`` is measured too, next to ours.
+    """
+    peers = ROWS[row]
+    if before and row in COMPARED:
+        peers = (HUB, OLD, *[peer for peer in peers if peer != HUB])
+    return peers[::-1] if number % 2 else peers
+
+
+def compare(samples: Samples, row: str) -> list[str]:
+    """What to say of this hub and the one before: the median of the ratios of the rounds, and their range."""
+    found = []
+    for metric, name in (("per_cpu", "deliveries per CPU-second"), ("p50_ms", "p50"), ("p99_ms", "p99")):
+        ratios = paired(samples, row, HUB, OLD, metric)
+        if ratios and (row == "latency") == (metric != "per_cpu"):
+            span = f"{min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds"
+            found.append(f"{row}: {median(ratios):.2f} times the {name} of before ({span}).")
+    return found
 
 
 def measure(row: str, peer: str, pace: Pace) -> Numbers:
@@ -168,6 +196,9 @@ def main(arguments: list[str]) -> int:
         metavar="PATH",
         help="another checkout of this project; its hub is measured too, with ces.2",
     )
+    parser.add_argument(
+        "--hubs", action="store_true", help="measure this hub and the one of --before, no other peer"
+    )
     given = parser.parse_args(arguments)
     if given.before:
         os.environ[BEFORE] = str(Path(given.before).resolve(strict=True))
@@ -182,16 +213,12 @@ def main(arguments: list[str]) -> int:
     os.sched_setaffinity(0, {core(LOAD_CORE)})
     titles = {peer.name: peer.title for peer in PEERS.values()}
     rounds = Rounds(rows)
-    for _ in range(times):
+    for number in range(times):
         for row in rows:
-            compared = ("ces.2-before",) if given.before and row in COMPARED else ()
-            for peer in ROWS[row] + compared:
+            peers = in_order(row, number, bool(given.before))
+            for peer in [peer for peer in peers if not given.hubs or peer in (HUB, OLD)]:
                 rounds.once(row, peer, pace)
-    notes = []
-    for row in COMPARED:
-        if "ces.2-before" in rounds.samples.get(row, {}):
-            times_before = ratio(rounds.samples, row, HUB, "ces.2-before", "per_cpu") or 0.0
-            notes.append(f"{row}: {times_before:.2f} times the deliveries per CPU-second of before.")
+    notes = [note for row in COMPARED for note in compare(rounds.samples, row)]
     notes += ["A quick run: the numbers mean nothing."] * given.quick + rounds.said()
     results = {"about": about(times, pace, arguments), "notes": notes, "samples": rounds.samples}
     text = report.markdown(results, titles)

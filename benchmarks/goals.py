@@ -104,6 +104,13 @@ def ratio(samples: Samples, row: str, peer: str, against: str, metric: str) -> f
     return value / other if value is not None and other else None
 
 
+def paired(samples: Samples, row: str, peer: str, against: str, metric: str) -> list[float]:
+    """The ratios of two peers in each round: they were measured next to each other."""
+    peers = samples.get(row, {})
+    rounds = zip(peers.get(peer, ()), peers.get(against, ()), strict=False)
+    return [one[metric] / other[metric] for one, other in rounds if other.get(metric)]
+
+
 def lost(samples: Samples, row: str, peer: str) -> float:
     """The number of lost deliveries in all rounds."""
     return sum(sample.get("lost", 0.0) for sample in samples.get(row, {}).get(peer, ()))

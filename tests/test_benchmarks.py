@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import goals, report
+from benchmarks.__main__ import OLD, compare, in_order
 from benchmarks.goals import Goal, Verdict
 from benchmarks.load import Stream
 from benchmarks.throughput import Stamps, percentile, stamped
@@ -335,3 +336,20 @@ def test_every_goal_names_a_row_and_peers_that_are_measured():
     for goal in goals.GOALS:
         assert goal.peer in ROWS[goal.row]
         assert not goal.against or goal.against in ROWS[goal.row]
+
+
+def test_two_hubs_are_measured_next_to_each_other_in_an_order_that_is_turned_round() -> None:
+    there, back = (in_order("fan-out", number, before=True) for number in (0, 1))
+    assert there[:2] == (goals.HUB, OLD)
+    assert back == there[::-1]
+    assert in_order("fan-out", 2, before=True) == there
+    assert OLD not in in_order("idle", 0, before=True) + in_order("fan-out", 0, before=False)
+
+
+def test_two_hubs_are_compared_round_by_round() -> None:
+    rounds = {goals.HUB: [{"per_cpu": n} for n in (100.0, 60.0, 10.0)]}
+    rounds[OLD] = [{"per_cpu": n} for n in (100.0, 50.0, 20.0)]
+    assert compare({"fan-out": rounds}, "fan-out") == [
+        "fan-out: 1.00 times the deliveries per CPU-second of before (0.50 to 1.20 in 3 rounds)."
+    ]
+    assert compare({}, "fan-out") == []
