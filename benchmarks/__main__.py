@@ -2,8 +2,8 @@
 
 A round measures all rows, and each row measures every peer once, in an order that is turned round each time:
 so no peer gains when the machine grows slower or faster. The result is the median of the rounds. With
-``--before``, two hubs are measured next to each other, and the result is the median of the rounds' ratios. The
-exit status is 1 when a goal was not met or a measurement failed.
+``--before``, two hubs are measured next to each other, and the result is the median of the rounds' ratios.
+The exit status is 1 when a goal was not met or a measurement failed.
 """
 
 from __future__ import annotations

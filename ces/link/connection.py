@@ -17,6 +17,7 @@ the deadlines).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketAdapterProtocol
@@ -185,10 +186,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _paused = False
     """Nothing is to be read: somebody else has to take what came before."""
     _busy = False
-    """A large message is taken piece by piece; what came behind it waits."""
-    _pieces: Iterator[bytes] = iter(())
-    _piece: bytes | None = None
-    """The next of `_pieces`."""
+    """A large message is taken in steps; what came behind it waits."""
+    _steps: Iterator[None] = iter(())
+    """Those that are left."""
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _hellos = 0
@@ -375,31 +375,37 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, "a record came before the hello")
             return
         if len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2:
-            self._pieces = wire.pieces(payloads.pop())
-            payloads.append(next(self._pieces))
-            self._piece = next(self._pieces, None)
-            self._busy = self._piece is not None
-        if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
+            self._begin(self._take_pieces(link, payloads))
+        elif link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
             self._carry()
-        if self._busy:
-            self._go_on()
 
-    def _go_on(self) -> None:
-        """Read nothing until the pieces of a large message are taken."""
+    def _take_pieces(self, link: Link, payloads: list[bytes]) -> Iterator[None]:
+        """The last of these messages is large."""
+        pieces = wire.pieces(payloads.pop())
+        payloads.append(next(pieces))
+        while payloads:
+            if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
+                self._carry()
+            payloads = list(islice(pieces, 1))
+            if payloads:
+                yield
+
+    def _begin(self, steps: Iterator[None]) -> None:
+        """Take a message in steps, the first one now. Until the last of several is done, read nothing."""
+        if next(steps, self) is self:
+            return
+        self._steps, self._busy = steps, True
         if not self._paused and not self._gone:
             self.transport.pauseProducing()
             self.opener.side.slices.add(self)
 
     def slice(self) -> bool:
-        """Take the next piece of a large message, or what came behind it (`ces.link.slices.Sliced`)."""
+        """The next step of a large message, or what came behind it (`ces.link.slices.Sliced`)."""
         if self._paused or self._gone or not self._busy:
             return False
-        piece, self._piece = self._piece, next(self._pieces, None)
-        if piece is not None:
-            if not self._deaf and self.link is not None:
-                self.link.take(self, [piece], len(piece))
+        if not self._deaf and next(self._steps, self) is not self:
             return True
-        self._busy = False
+        self._steps, self._busy = iter(()), False
         self.transport.resumeProducing()
         self.consumeData()
         return False
@@ -422,6 +428,9 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(PROTOCOL_ERROR, "the first message was not a hello")
         elif isinstance(message, Ack):
             link.fault(self, ["an acknowledgement came on a link without a session"])
+        elif isinstance(message, SubscriptionChange):
+            if self.life is State.OPEN:
+                self._begin(link.take_change(self, message))
         elif self.life is State.OPEN or isinstance(message, Gap):  # what it takes as it closes has gaps, too
             link.take_message(self, message)
 
@@ -726,7 +735,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     def _lost(self, reason: Failure) -> None:
         self._read()
         self._missing, self._parts = 0, []
-        self._pieces, self._piece = iter(()), None
+        self._steps = iter(())
         self.opener.side.slices.remove(self)
         opening = self.state == self.STATE_CONNECTING
         self.finished = self.life is State.FINISHING and reason.check(ConnectionDone) is not None

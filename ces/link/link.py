@@ -23,7 +23,7 @@ append) -> `flush`, once per reactor turn -> one write. Cost: both touch nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import ces
@@ -42,6 +42,9 @@ from ces.session.session import Session
 
 WRITE_BYTES = 256 * 1024
 """Limit of bytes that are handed to the transport at a time. What it cannot pass on stays in the queue."""
+
+CHANGE_ROOMS = 1000
+"""Rooms of a subscription change that are taken at a time."""
 
 RATE_SECONDS = 10
 """A link may send at once what it may send in this time, in seconds."""
@@ -452,21 +455,33 @@ class Link:
             self._rate(connection, records + len(faults), size)
         return records
 
-    def take_message(self, connection: Carrier, message: SubscriptionChange | Gap | Error) -> None:
-        """A text message came on a connection."""
+    def take_change(self, connection: Carrier, message: SubscriptionChange) -> Iterator[None]:
+        """A subscription change came on a connection: take it in steps of `CHANGE_ROOMS`. It counts as taken
+        after the last one.
+        """
+        rooms = message.rooms
+        try:
+            for start in range(0, len(rooms) or 1, CHANGE_ROOMS):
+                if start:
+                    yield
+                if connection is not self.connection:
+                    return  # on the newer connection all rooms are announced again
+                self.owner.told(self, SubscriptionChange(rooms[start : start + CHANGE_ROOMS], message.create))
+        except Exception:  # what the owner fails at would fail it again
+            self._took_change(connection)
+            raise
+        self._took_change(connection)
+
+    def _took_change(self, connection: Carrier) -> None:
+        if connection.changes is not None:
+            if connection.session.took_change():
+                connection.acknowledge()
+            else:
+                self.side.acknowledge_soon(connection)
+
+    def take_message(self, connection: Carrier, message: Gap | Error) -> None:
+        """Another text message came on a connection."""
         side = self.side
-        if isinstance(message, SubscriptionChange):
-            if connection is not self.connection:
-                return  # on the newer connection all rooms are announced again
-            try:
-                self.owner.told(self, message)
-            finally:  # what the owner fails at would fail it again
-                if connection.changes is not None:
-                    if connection.session.took_change():
-                        connection.acknowledge()
-                    else:
-                        side.acknowledge_soon(connection)
-            return
         if isinstance(message, Error):
             side.limited.warn(
                 "error from peer",

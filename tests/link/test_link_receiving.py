@@ -365,3 +365,31 @@ def test_one_large_record_is_taken_at_once() -> None:
     alone.receive(frame(2, record("A", "x" * 200_000)))
     assert len(alone.owner.records) == 1
     assert not paused(alone)
+
+
+def test_a_change_of_very_many_rooms_is_taken_in_steps_and_counts_when_all_is_taken() -> None:
+    alone = serving(side=make_side(TurnReactor()), hello="")
+    alone.receive(frame(1, b'{"hello":{"node":"x","session":null,"received":0,"changes":0}}'))
+    rooms = [f"R{number}" for number in range(9500)]
+    alone.send_text({"rooms": rooms, "create": True})
+    alone.send(2, record("A", "behind"))
+    told = []
+    while not alone.owner.records:
+        told.append(sum(len(change.rooms) for change in alone.owner.changes))
+        assert paused(alone)
+        assert alone.link.session.changes == 0
+        alone.clock.advance(0)
+    assert len(told) > 3
+    assert [room for change in alone.owner.changes for room in change.rooms] == rooms
+    assert alone.link.session.changes == 1
+    assert not paused(alone)
+
+
+def test_a_change_of_rooms_that_is_cut_in_the_middle_does_not_count() -> None:
+    alone = serving(side=make_side(TurnReactor()), hello="")
+    alone.receive(frame(1, b'{"hello":{"node":"x","session":null,"received":0,"changes":0}}'))
+    alone.send_text({"rooms": [f"R{number}" for number in range(5500)], "create": True})
+    alone.lose()
+    alone.clock.advance(0)
+    assert alone.link.session.changes == 0
+    assert len(alone.owner.changes) < 5
