@@ -80,12 +80,15 @@ class LinkSettings(Settings):
         2**14, size(1024, 2**20), "Largest opening handshake, and largest head of an HTTP request"
     )
     link_limit: int = option(
-        20_000, integer(1, 10**6), "Links served at a time; further ones are answered with 503"
+        20_000,
+        integer(1, 10**6),
+        "Links served at a time, those that were cut and may resume among them; further ones are answered"
+        " with 503 or closed with 4429",
     )
     address_limit: int = option(
         10_000,
         integer(1, 10**6),
-        "Links served at a time from one address (a proxy is one); further ones are answered with 503",
+        "The same from one address; a proxy is one, and so is a network of 64 bits in IPv6",
     )
     record_rate: int = option(
         0,
@@ -107,7 +110,8 @@ class LinkSettings(Settings):
     http_connections: int = option(
         1000,
         integer(1, 10**6),
-        "HTTP connections at a time, links not counted; further ones are answered with 503",
+        "HTTP requests answered at a time; further ones are answered with 503. And, with 16 more, connections"
+        " that are no links: beyond it the one that waits longest is closed",
     )
     allow_origin: tuple[str, ...] = option(
         (),

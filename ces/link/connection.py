@@ -278,6 +278,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self.session = session
         self.advance(Step.ADMITTED)
         side = self.opener.side
+        side.seat(self)
         self._next_ping = self._seconds() + side.settings.ping_interval
         side.keepalive.watch(self)
         link.attach(self, self.node, session, resumed, self.path)

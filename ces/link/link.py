@@ -289,7 +289,7 @@ class Link:
         before, self.connection = self.connection, connection
         if self.session.id:
             side.sessions.pop(self.session.id, None)
-        side.detached.pop(self, None)
+        side.unkeep(self)
         side.keepalive.unwatch(self)
         if not resumed:
             self.queue.restart(bool(session.id))
@@ -361,7 +361,7 @@ class Link:
         if what is Fate.KEPT:
             self._expires = side.keepalive.seconds() + self._window
             side.keepalive.watch(self)
-            side.keep(self)
+            side.keep(self, connection)
         else:
             self._leave()
 
@@ -413,7 +413,7 @@ class Link:
         self.over = True
         side = self.side
         side.keepalive.unwatch(self)
-        side.detached.pop(self, None)
+        side.unkeep(self)
         side.slow.pop(self, None)
         side.pressure.left(self)
         self._forget_session()

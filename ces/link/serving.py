@@ -1,11 +1,16 @@
 """The serving end: from an HTTP request that asks for an upgrade to a link.
 
+Until it has its link, a connection keeps the place that it had in the entrance of the port
+(`ces.ops.entrance`). So handshakes without a hello are bounded with all others who are not known yet, and a
+link that comes back is heard by a server that is full.
+
 Owns the factory of serving connections, which decides what link each of them gets, and the resource that
 hands a transport from twisted.web to it; does not know which paths exist. In ces.2 (docs/protocol.md section
 5)::
 
     hello with a session that is kept here  -> its link, resumed
     hello with none, or one that is gone    -> the owner admits it: a new link
+    ... and there are too many links        -> closed with 4429; in ces.1 refused with 503 before
     ... to the link that its process has    -> offered the session of that link, once; then as above
     ... and the owner does not              -> refused: answered with a hello, then closed with 4409
 """
@@ -20,6 +25,9 @@ from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from msgspec import UNSET
 from twisted.internet.interfaces import IReactorCore
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 
@@ -28,7 +36,8 @@ from ces.link.link import Link, Owner, Read, Refused, read_by_dialect
 from ces.link.side import Side
 from ces.model.control import Hello
 from ces.model.wire import CES2
-from ces.session.life import PROTOCOL_ERROR, REPLACED
+from ces.ops.entrance import Place
+from ces.session.life import PROTOCOL_ERROR, REPLACED, TOO_FAST, State
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
 
@@ -45,6 +54,33 @@ class ServingConnection(Connection, WebSocketServerProtocol):
     serving = True
     offered = False
     """Whether the other side was offered a session, or need not be asked any more."""
+    _place: Place | None = None
+    """Its place in the entrance, until it has a link."""
+
+    def keep_place(self, place: Place) -> None:
+        """It has its place in the entrance from now on, until it has a link or is gone."""
+        if self.link is not None or self.life is State.CLOSED:
+            place.leave()
+            return
+        place.evict = self._evict
+        place.waits()
+        self._place = place
+
+    def _evict(self) -> None:
+        self.drop("a newer connection took its place: it had not said hello, or was closing")
+
+    def begin(self, link: Link, session: Session, resumed: bool) -> None:
+        self._leave_place()
+        super().begin(link, session, resumed)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._leave_place()
+        super().connectionLost(reason)
+
+    def _leave_place(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def onConnect(self, request: Any) -> str | None:
         # Not request.path, which lacks what follows a ";".
@@ -126,6 +162,11 @@ class ServingFactory(WebSocketServerFactory):
             )
             return
         if link is None:
+            # Without a hello, who asked for the upgrade was told before (`refusal`).
+            full = self.side.no_room(connection.host) if hello is not None else None
+            if full is not None:
+                connection.end(TOO_FAST, full)
+                return
             window = self.side.settings.session_window
             link = Link(self.owner, self.side, self.kind, self._read, window=window)
         if hello is not None:
@@ -149,6 +190,8 @@ class ServingFactory(WebSocketServerFactory):
             else:  # a hello that a later one has overtaken on its way
                 connection.end(PROTOCOL_ERROR, f"the session goes on without it: {fault}")
             return
+        if self.side.overfull and link.connection is not None:
+            link.connection.abort()
         self._answer(connection, link.session, resumed=True)
         connection.begin(link, link.session, resumed=True)
 
@@ -180,6 +223,9 @@ def refusal(request: IRequest, side: Side[Link]) -> tuple[int, str] | None:
     fault = _upgrade_fault(request)
     if fault is not None:
         return fault
+    offered = ",".join(request.requestHeaders.getRawHeaders("sec-websocket-protocol", []))
+    if CES2 in [name.strip() for name in offered.split(",")]:
+        return None  # it may be a link that comes back: only its hello says so
     full = side.no_room(getattr(request.getClientAddress(), "host", ""))
     if full is not None:
         request.setHeader("Retry-After", str(RETRY_AFTER))
@@ -229,13 +275,25 @@ class LinkResource(WebSocketResource):
         transport: Any = request.channel.transport
         if transport is not None:
             transport.unregisterProducer()
+        place = cast("BoundedChannel", request.channel).release()
         answer = super().render(request)
-        cast("BoundedChannel", request.channel).release()
+        connection = _protocol_on(transport)
+        if place is not None:
+            connection.keep_place(place)
         # What came behind the request is the link's. The channel would keep it for a next request that never
         # comes, and once it keeps enough it stops reading for good.
         early = request.channel.clearLineBuffer()
         if early and not transport.disconnecting:
-            transport.protocol.dataReceived(early)
+            connection.dataReceived(early)
         # Channel and request refer to each other, and nothing will ever say that this request is done.
         request.channel.requests.clear()
         return answer
+
+
+def _protocol_on(transport: Any) -> ServingConnection:
+    """What Autobahn has put on a transport; with TLS, that is a protocol of its own in between."""
+    if isinstance(transport, ProtocolWrapper):
+        return cast(ServingConnection, transport.wrappedProtocol)
+    if isinstance(transport.protocol, ProtocolWrapper):
+        return cast(ServingConnection, transport.protocol.wrappedProtocol)
+    return cast(ServingConnection, transport.protocol)

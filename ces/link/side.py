@@ -21,6 +21,7 @@ from ces.link.pressure import Congestible, Pressure
 from ces.link.schedule import Step
 from ces.link.slices import Slices
 from ces.link.turn import Turn
+from ces.model.shares import Shares, network_of
 from ces.ops.clock import use_monotonic_time
 from ces.ops.logging import Limited
 from ces.session.life import GOING_AWAY
@@ -31,9 +32,24 @@ from ces.session.session import ACK_SECONDS, Session
 GRACE = 2.0
 """Grace period, in seconds, for the closing handshakes when a side goes away."""
 
-REFUSED = ("links", "address", "rate", "rooms", "http", "interconnections", "node", "browsers")
-"""What is refused: links in all or of one address, records or bytes a second, rooms, HTTP connections,
-addresses of other hubs, for being too much; a hub whose node another one has; web pages of other sites."""
+REFUSED = (
+    "links",
+    "address",
+    "rate",
+    "rooms",
+    "http",
+    "idle",
+    "descriptors",
+    "interconnections",
+    "node",
+    "browsers",
+)
+"""What is refused: links in all or of one address, records or bytes a second, rooms, HTTP requests,
+connections that are no links and wait for their peers, those beyond the descriptors of the process, addresses
+of other hubs, for being too much; a hub whose node another one has; web pages of other sites."""
+
+SPARE = 16
+"""Seats beyond the limit of links, for connections that others of the same links are replacing."""
 
 LOOK = 0.01
 """Seconds between two looks at connections that are busy."""
@@ -143,8 +159,9 @@ class Side(Generic[L]):
         self._looking_at_new = Step(clock, self._look_at_new, "the look at new publishers", log)
         self._looking = Step(clock, self._look_at_busy, "the look at busy publishers", log)
         self._sockets: dict[Socket, None] = {}
-        self._served: Counter[str] = Counter()
-        """Serving connections by the address that they come from."""
+        self._seats: Shares[Socket | L] = Shares()
+        """What counts towards the limits of served links, by address: connections that have a link, until
+        they are gone, and links that were cut."""
         self._all_gone: Deferred[None] | None = None
 
     # -- connections -----------------------------------------------------------------------------------------
@@ -152,8 +169,6 @@ class Side(Generic[L]):
     def came(self, socket: Socket) -> None:
         """A connection was made, whatever comes of it."""
         self._sockets[socket] = None
-        if socket.serving:
-            self._served[socket.host] += 1
         self.keepalive.watch(socket)
         if self.ending and socket.serving:
             # On a port that was closed a moment later: nothing else would end it.
@@ -162,10 +177,7 @@ class Side(Generic[L]):
     def went(self, socket: Socket) -> None:
         """A connection is gone."""
         self._sockets.pop(socket, None)
-        if socket.serving:
-            self._served[socket.host] -= 1
-            if not self._served[socket.host]:
-                del self._served[socket.host]
+        self._seats.discard(socket)
         self._unacknowledged.pop(socket, None)
         self._busy.pop(socket, None)
         self._stop_acknowledging()
@@ -174,19 +186,32 @@ class Side(Generic[L]):
             done, self._all_gone = self._all_gone, None
             done.callback(None)
 
-    def no_room(self, host: str) -> str | None:
-        """Why no more connections are served, or none from the address `host`; None when there is room.
+    def seat(self, socket: Socket) -> None:
+        """A connection has got its link: it counts towards the limits until it is gone."""
+        if socket.serving:
+            self._seats.add(socket, network_of(socket.host))
 
-        To ask is to count and log a refusal.
+    def no_room(self, host: str) -> str | None:
+        """Why no new link is served, or none from the address `host`; None when there is room.
+
+        A link that was cut keeps its seat, and need not ask when it comes back. To ask is to count and log a
+        refusal.
         """
         links, address = self.settings.link_limit, self.settings.address_limit
-        if self._served.total() >= links:
+        if len(self._seats) >= links:
             self.refuse("links", f"{links} links, the limit")
             return f"There are {links} links already, the limit of this server."
-        if host and self._served[host] >= address:
+        if host and self._seats.size(network_of(host)) >= address:
             self.refuse("address", f"{address} links from {host}, the limit for one address")
             return f"There are {address} links from {host} already, the limit for one address."
         return None
+
+    @property
+    def overfull(self) -> bool:
+        """Whether links that came back hold `SPARE` seats beyond the limit, with connections of theirs that
+        close. There is no time for more closing handshakes then.
+        """
+        return len(self._seats) >= self.settings.link_limit + SPARE
 
     def refuse(self, what: str, why: str) -> None:
         """Something of `REFUSED` was too much: count and log it."""
@@ -297,11 +322,21 @@ class Side(Generic[L]):
 
     # -- the end ---------------------------------------------------------------------------------------------
 
-    def keep(self, link: L) -> None:
-        """A link was cut and may be resumed. Their number is bounded: the oldest makes room."""
+    def keep(self, link: L, socket: Socket) -> None:
+        """A link was cut and may be resumed. Their number is bounded: the oldest makes room.
+
+        :param socket: its last connection. If that was served, the link keeps the seat of it.
+        """
         self.detached[link] = None
+        if socket.serving:
+            self._seats.add(link, network_of(socket.host))
         if len(self.detached) > self.settings.session_limit:
             next(iter(self.detached)).end(GOING_AWAY, "too many links that were cut are kept")
+
+    def unkeep(self, link: L) -> None:
+        """The link has a connection again, or is over."""
+        self.detached.pop(link, None)
+        self._seats.discard(link)
 
     async def drain(self, busy: Callable[[], bool] = lambda: False) -> None:
         """Serve no new connections, and return when nothing is left to be sent or acknowledged.

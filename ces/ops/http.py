@@ -3,6 +3,7 @@
 =============================  ===========================================================================
 ``GET /status``                the envelope of `ces.ops.status`
 ``GET /health``                200 "ok"
+``GET /livez``                 200 "ok", also when too many requests are answered for any other one
 ``GET /log-level``             the level's name
 ``PUT /log-level/{level}``     change the level at run time; 400 with a sentence for an unknown level
 ``GET /metrics``               the counters, for Prometheus
@@ -39,6 +40,7 @@ import ces
 from ces.config.link import LinkSettings
 from ces.model.host import parse_host
 from ces.ops.browsers import Guard
+from ces.ops.entrance import Entrance, Place
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
@@ -52,8 +54,18 @@ BODY_LIMIT = 8 * 2**20
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 """The methods of HTTP (RFC 9110 section 9, RFC 5789), as they are written: case counts. Others get 501."""
 
+HEAD_TIMEOUT = 10.0
+"""Timeout for receiving the head of a request, in seconds, from its first byte (of the first one: from the
+start of the connection). Slow progress does not extend it."""
+
 REQUEST_TIMEOUT = 60.0
-"""Timeout for receiving and answering a whole request, in seconds. Slow progress does not extend it."""
+"""Timeout for receiving a request's body and for answering, in seconds. Slow progress does not extend it."""
+
+RETRY_AFTER = 1
+"""Seconds after which a client is told to try again when too many requests are answered."""
+
+LIVE = b"/livez"
+"""The path that is answered whatever else is going on."""
 
 LINGER, LINGER_BYTES = 1.0, 2**20
 """Seconds and bytes for which a connection is still read after an answer that ends it: to close a connection
@@ -175,7 +187,17 @@ class BoundedRequest(Request):
         if fault is not None:
             self._site.refused("browsers", fault.removesuffix("."))
             return 403, fault
+        if self._site.entrance.busy and self.path != LIVE and not self._asks_for_an_upgrade:
+            limit = self._site.entrance.limit
+            self._site.refused("http", f"{limit} HTTP requests are answered already, which is the limit")
+            self.setHeader("Retry-After", str(RETRY_AFTER))
+            return 503, f"There are {limit} HTTP requests that are being answered, which is the limit."
         return None
+
+    @property
+    def _asks_for_an_upgrade(self) -> bool:
+        """Whether it becomes a WebSocket, or is answered at once with what keeps it from that."""
+        return self.requestHeaders.hasHeader(b"upgrade") and self.path.startswith(b"/connect/")
 
     def getRequestHostname(self) -> bytes:
         """A constant. No route depends on the Host header, and Klein raises on a malformed one."""
@@ -205,12 +227,15 @@ class BoundedRequest(Request):
 
 
 class BoundedChannel(HTTPChannel):
-    """An HTTP/1.1 connection. It counts towards the site's limit and has a timeout for each request."""
+    """An HTTP/1.1 connection. It has a place in the site's entrance, and a timeout for each request."""
 
     site: BoundedSite
     method = b""
     """The method of the present request, as far as its head has come."""
+    _place: Place | None = None
     _deadline: IDelayedCall | None = None
+    _begun = True
+    """Whether a part of the present head has come. The time for the first one runs from the start."""
     _behind: Request | None = None
     """The request whose answer the peer must read before the next request is handled."""
     _head = 0
@@ -221,26 +246,37 @@ class BoundedChannel(HTTPChannel):
     """Bytes that came after the answer that ends the connection."""
 
     def connectionMade(self) -> None:
-        """Register the connection with the site, or answer 503 when the site is at its limit."""
+        """Take a place."""
         super().connectionMade()
         self.totalHeadersSize = self.MAX_LENGTH = self.site.header_limit
-        self._deadline = self.callLater(REQUEST_TIMEOUT, self.forceAbortClient)
-        if not self.site.enter(self):
-            body = f"There are {self.site.connections} HTTP connections already, which is the limit."
-            head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            more = f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-            cast(ITransport, self.transport).write((head + more + body).encode())
-            self.persistent = False
-            self.loseConnection()
+        self._deadline = self.callLater(HEAD_TIMEOUT, self.forceAbortClient)
+        host = getattr(cast(ITransport, self.transport).getPeer(), "host", "")
+        self._place = self.site.entrance.enter(host, self._evict)
+
+    def _evict(self) -> None:
+        self._place = None
+        self._abort()
+
+    def _abort(self) -> None:
+        # Not in good order: the other side need not read what it was sent, and would keep its descriptor.
+        cast(Any, self.transport).abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Ignore data on a connection that was refused, or that an answer has ended."""
+        """Ignore data on a connection that has no place any more, or that an answer has ended."""
         if self._closing is not None:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
-                cast(Any, self.transport).abortConnection()
-        elif self in self.site.channels:
+                self._abort()
+        elif self._place is not None:
+            if not self._begun:
+                self._begun = True
+                self._expect(HEAD_TIMEOUT)
             super().dataReceived(data)
+
+    def _expect(self, seconds: float) -> None:
+        """What is due next must have come by then."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.reset(seconds)
 
     def lineReceived(self, line: bytes) -> None:
         """Handle one line of a head. The first one names method, target and version."""
@@ -268,9 +304,17 @@ class BoundedChannel(HTTPChannel):
         if self._closing is None:
             super().rawDataReceived(data)
 
+    def allHeadersReceived(self) -> None:
+        """The head is complete."""
+        self._begun = True
+        self._expect(REQUEST_TIMEOUT)
+        super().allHeadersReceived()
+
     def allContentReceived(self) -> None:
         """The request is complete."""
         self._head = self._headers = 0
+        if self._place is not None:
+            self._place.is_answered()
         super().allContentReceived()
 
     def _too_large(self, first: bool) -> None:
@@ -310,6 +354,8 @@ class BoundedChannel(HTTPChannel):
         """The peer does not read its answers: stop reading requests from it."""
         super().pauseProducing()
         self._networkProducer.pauseProducing()
+        if self._place is not None:
+            self._place.waits()
 
     def resumeProducing(self) -> None:
         """The transport has taken the answer: continue with the next request."""
@@ -317,6 +363,8 @@ class BoundedChannel(HTTPChannel):
         if self._behind is not None:
             request, self._behind = self._behind, None
             self.requestDone(request)
+        elif self._handlingRequest and self._place is not None:
+            self._place.is_answered()
 
     def requestDone(self, request: Request) -> None:
         """Start the timeout of the next request, once the transport has taken this answer.
@@ -327,20 +375,28 @@ class BoundedChannel(HTTPChannel):
         if self.persistent and self._waitingForTransport:
             self._behind = request
             return
+        if self._place is not None:
+            self._place.waits()
+        self._begun = False
+        self._expect(REQUEST_TIMEOUT)
         super().requestDone(request)
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.reset(REQUEST_TIMEOUT)
 
-    def release(self) -> None:
-        """Unregister the connection. Call it when the connection closes or becomes a WebSocket."""
-        self.site.channels.discard(self)
+    def release(self) -> Place | None:
+        """Stop the timeouts. Call it when the connection closes or becomes a WebSocket.
+
+        :return: its place, which is the caller's from now on; None if it has none any more.
+        """
         for call in (self._deadline, self._closing):
             if call is not None and call.active():
                 call.cancel()
+        place, self._place = self._place, None
+        return place
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is closed."""
-        self.release()
+        place = self.release()
+        if place is not None:
+            place.leave()
         super().connectionLost(reason)
 
     def headerReceived(self, line: bytes) -> bool:
@@ -358,7 +414,7 @@ class BoundedChannel(HTTPChannel):
 class BoundedSite(Site):
     """A site with limits on connections, heads and bodies, and without an access log.
 
-    channels: the connections that count towards the limit.
+    entrance: the places of its connections.
     guard: judges requests of web pages.
     refused: callback for what is refused; see `make_site`.
     """
@@ -383,18 +439,9 @@ class BoundedSite(Site):
         )
         self.body_limit = body_limit
         self.header_limit = settings.header_limit
-        self.connections = settings.http_connections
-        self.channels: set[BoundedChannel] = set()
+        self.entrance = Entrance(settings.http_connections, refused)
         self.guard = Guard(settings, machine)
         self.refused = refused
-
-    def enter(self, channel: BoundedChannel) -> bool:
-        """Register a connection. Returns False when the site is at its limit."""
-        if len(self.channels) >= self.connections:
-            self.refused("http", f"there are {self.connections} HTTP connections already, which is the limit")
-            return False
-        self.channels.add(channel)
-        return True
 
     def startFactory(self) -> None:
         """Does nothing. Twisted would start a timer for the time stamps of its access log."""
@@ -415,14 +462,15 @@ def make_site(
     body_limit: int = BODY_LIMIT,
     timeout: float = IDLE_TIMEOUT,
     machine: str = "",
-) -> Site:
+) -> BoundedSite:
     """A factory that serves `resource`. The caller listens with it on a port.
 
     :param settings: `header_limit` limits a request's head, in bytes (431 above it), and `http_connections`
-        the simultaneous connections, WebSockets not counted (503 above it). `allow_origin` and `allow_host`
+        the requests that are answered at a time (503 above it) and, with `ces.ops.entrance.RESERVE` more, the
+        connections that are no links (above it another one is evicted). `allow_origin` and `allow_host`
         say which web pages may change something (`ces.ops.browsers`; 403 for others).
-    :param refused: callback for each refused connection (``http``) and request of a web page (``browsers``);
-        gets this word and the reason.
+    :param refused: callback for each connection that was evicted (``idle``), and for each request that was
+        refused as one too many (``http``) or one of a web page (``browsers``); gets the word and the reason.
     :param body_limit: limit of a request's body, in bytes; 413 above it.
     :param timeout: timeout for a silent connection, within a request or between two, in seconds.
     :param machine: the name of this machine; by default what the system says.
@@ -476,6 +524,7 @@ def add_common_routes(
 
     app.route("/status", methods=["GET"])(status)
     app.route("/health", methods=["GET"])(health)
+    app.route(LIVE.decode(), methods=["GET"], endpoint="live")(health)
     app.route("/metrics", methods=["GET"])(scrape)
     app.route("/log-level", methods=["GET"])(log_level)
     app.route("/log-level/<level>", methods=["PUT"])(set_log_level)

@@ -26,10 +26,11 @@ from ces.model.bucket import Bucket
 from ces.model.control import Error, SubscriptionChange
 from ces.model.posted import MalformedEvent, is_deeper, read_posted
 from ces.model.wire import CES1, CES2
-from ces.ops.http import REQUEST_TIMEOUT, make_site
+from ces.ops.entrance import RESERVE
+from ces.ops.http import HEAD_TIMEOUT, REQUEST_TIMEOUT, make_site
 from tests.support.fleet import Peer, Role, event, free_port, until
 from tests.support.hubs import Floor
-from tests.support.links import Recorder, frame, make_side, make_uplink, record, serving
+from tests.support.links import UPGRADE, Recorder, frame, make_side, make_uplink, record, serving
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
@@ -192,6 +193,7 @@ def test_links_are_counted_in_all_and_by_address() -> None:
     for host in ("10.0.0.1", "10.0.0.1", "10.0.0.2"):
         assert side.no_room(host) is None
         connections.append(connect(served, host))
+        connections[-1].dataReceived(UPGRADE % b"")
         connect(dialled.factory, "10.0.0.1")
     assert side.no_room("10.0.0.3") == "There are 3 links already, the limit of this server."
     connections[2].connectionLost()
@@ -227,28 +229,41 @@ class Door:
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_a_connection_beyond_the_limit_is_answered_with_503_and_closed() -> None:
+def test_a_connection_beyond_the_limit_takes_the_place_of_the_oldest_that_waits() -> None:
     door = Door(http_connections=2)
-    (first, _), (second, transport) = door.connect(), door.connect()
-    third, refused = door.connect()
-    third.dataReceived(GET)
-    assert refused.value().startswith(b"HTTP/1.1 503 ")
-    assert refused.value().endswith(b"There are 2 HTTP connections already, which is the limit.")
-    assert refused.disconnecting and len(door.refused) == 1
-    second.dataReceived(GET)
+    crowd = [door.connect() for _ in range(2 + RESERVE)]
+    assert not any(transport.disconnecting for _, transport in crowd)
+    channel, transport = door.connect()
+    channel.dataReceived(GET)
     assert transport.value().startswith(b"HTTP/1.1 200 ")
-    third.connectionLost()
-    assert b"503" in door.connect()[1].value()
-    first.connectionLost()
-    assert door.connect()[1].value() == b""
+    assert [transport.disconnecting for _, transport in crowd] == [True] + (1 + RESERVE) * [False]
+    assert len(door.refused) == 1
+    (evicted, gone), (_, next_one) = crowd[:2]
+    evicted.dataReceived(GET)
+    assert gone.value() == b""
+    evicted.connectionLost()
+    door.connect()
+    assert next_one.disconnecting
 
 
 def test_a_request_that_trickles_is_cut_and_one_that_ends_starts_the_time_anew() -> None:
     door = Door()
+    for before in (b"", GET):
+        slow, transport = door.connect()
+        slow.dataReceived(before)
+        door.clock.advance(0 if not before else HEAD_TIMEOUT - 1)
+        for number in range(int(HEAD_TIMEOUT) - 1):
+            slow.dataReceived(GET[number : number + 1])
+            door.clock.advance(1)
+        assert not transport.disconnecting
+        slow.dataReceived(GET[:1])
+        door.clock.advance(1)
+        assert transport.disconnecting
     slow, transport = door.connect()
-    for number in range(int(REQUEST_TIMEOUT / 5) - 1):
+    slow.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(int(REQUEST_TIMEOUT / 5) - 1):
         door.clock.advance(5)
-        slow.dataReceived(GET[number : number + 1])
+        slow.dataReceived(b"x")
     assert not transport.disconnecting
     door.clock.advance(5)
     assert transport.disconnecting

@@ -16,6 +16,7 @@ from ces.config.link import LinkSettings
 from ces.link.connection import Connection
 from ces.link.link import Link
 from ces.link.serving import ServingFactory
+from ces.link.side import SPARE
 from tests.support.links import UPGRADE, Alone, Lines, Recorder, frame, record, run, serving
 from tests.support.network import Linked, linked
 
@@ -313,3 +314,58 @@ def test_a_link_that_begins_anew_after_the_other_side_forgot_it_has_joined_once(
     assert pair.dialled.calls.count("left") == 1
     assert pair.served.calls.count("left") == 4
     assert pair.network.getDelayedCalls() == []
+
+
+# -- a server that is full -----------------------------------------------------------------------------------
+
+
+def factory_of(alone: Alone) -> ServingFactory:
+    return cast(ServingFactory, alone.connection.opener)
+
+
+def hello(session: str | None = None, received: int = 0, node: str = "peer") -> dict[str, Any]:
+    return {"node": node, "session": session, "received": received}
+
+
+def test_a_link_that_was_cut_keeps_its_place_and_comes_back_to_a_server_that_is_full() -> None:
+    old = serving(settings=LinkSettings(link_limit=1))
+    session, side = old.link.session.id, old.side
+    old.lose()
+    newcomer = accept_on(factory_of(old), hello(node="new"))
+    assert newcomer.closed_with() == (4429, "There are 1 links already, the limit of this server.")
+    assert side.refused["links"] == 1
+    back = accept_on(factory_of(old), hello(session))
+    assert back.link is old.link and back.link.connected
+    assert side.no_room("") is not None
+    back.lose()
+    side.clock.advance(200)  # type: ignore[attr-defined]
+    assert old.link.over
+    assert side.no_room("") is None
+
+
+def test_a_link_whose_connection_is_taken_for_alive_comes_back_to_a_server_that_is_full() -> None:
+    old = serving(settings=LinkSettings(link_limit=1))
+    back = accept_on(factory_of(old), hello(old.link.session.id))
+    assert back.link is old.link
+    assert old.closed_with()[0] == 4409
+
+
+def test_connections_that_are_replaced_without_end_are_cut_and_not_closed() -> None:
+    first = serving(settings=LinkSettings(link_limit=1))
+    link = first.link
+    ones = [first]
+    for _ in range(SPARE + 5):
+        ones.append(accept_on(factory_of(first), hello(link.session.id)))
+    assert ones[-1].link is link and link.connected
+    assert not ones[1].transport.disconnected
+    assert [one.transport.disconnected for one in ones].count(True) == 5
+
+
+def test_a_link_that_this_side_has_dialled_takes_no_place_cut_or_not() -> None:
+    pair = linked(settings=LinkSettings(link_limit=1), window=100.0)
+    for _ in range(2):
+        assert pair.link.side.no_room("") is None
+        assert pair.peer.side.no_room("") is not None
+        pair.cut()
+        pair.settle()
+    assert pair.link.detached and pair.peer.detached

@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import ClientCreator, Protocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.web.http import HTTPChannel
 from twisted.web.test.requesthelper import DummyRequest
@@ -20,6 +24,7 @@ from ces.link.link import Link
 from ces.link.serving import refusal
 from ces.link.turn import Memo
 from ces.model.wire import CES1, CES2
+from tests.support.certificates import endpoint, make_certificate
 from tests.support.links import UPGRADE, frame, make_side, read_frames, record, run
 from tests.support.sites import Served, until
 
@@ -209,6 +214,53 @@ async def test_who_does_not_wait_for_the_answer_is_heard_and_goes_on_being_read(
     await client.lost
     assert served.owner.records[-1] == record("ITB-1108", "last")
     assert client.received.startswith(b"HTTP/1.1 101")
+
+
+class Early(Protocol):
+    """Says all at once, without waiting for the answer to the handshake."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._data)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_wait_for_the_answer_is_heard_with_tls_too(served: Served, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    port = await serverFromString(served.reactor, endpoint(certificate, key)).listen(served.site)
+    options = CertificateOptions(verify=False)
+    creator = ClientCreator(served.reactor, Early, UPGRADE % b"" + frame(2, record("ITB-1108", "power")))
+    client = await creator.connectSSL("127.0.0.1", port.getHost().port, options)
+    await until(lambda: served.owner.records)
+    assert served.owner.records == [record("ITB-1108", "power")]
+    client.transport.loseConnection()
+    await until(lambda: not served.owner.links)
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_without_a_hello_holds_a_place_in_the_entrance_until_it_has_a_link(
+    served: Served,
+) -> None:
+    entrance = served.site.entrance
+    silent = await served.connect()
+    silent.transport.write(UPGRADE % b"Sec-WebSocket-Protocol: ces.2\r\n")
+    await until(lambda: silent.received)
+    assert len(entrance) == 1
+    await served.dial(CES1)
+    await served.dial(CES2)
+    assert len(entrance) == 1
+    assert entrance.make_room(9, "it is full") == 1
+    await silent.lost
+    assert (len(served.owner.links), len(entrance)) == (2, 0)
+    another = await served.connect()
+    another.transport.write(UPGRADE % b"Sec-WebSocket-Protocol: ces.2\r\n")
+    await until(lambda: another.received)
+    another.transport.loseConnection()
+    await until(lambda: not len(entrance))
 
 
 @pytest_twisted.ensureDeferred

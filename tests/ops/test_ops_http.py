@@ -123,6 +123,39 @@ def test_health_is_a_plain_ok(connection):
     assert (got.code, got.body, got.headers["content-type"]) == (200, b"ok", "text/plain; charset=utf-8")
 
 
+def test_livez_is_answered_when_too_many_requests_are_being_answered():
+    busy = Connection(http_connections=2)
+    crowd = []
+    for _ in range(2):
+        assert busy.feed(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        crowd.append(busy.channel)
+        busy.connect()
+    got = busy.ask("GET", "/health")
+    assert (got.code, got.headers["retry-after"]) == (503, "1")
+    assert got.sentence == "There are 2 HTTP requests that are being answered, which is the limit."
+    assert busy.refused == ["2 HTTP requests are answered already, which is the limit"]
+    assert busy.feed(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"\r\n\r\n")
+    assert busy.ask("GET", "/livez")[::2] == (200, b"ok")
+    assert busy.ask("POST", "/livez").code == 405
+    crowd[0].connectionLost(Failure(ConnectionDone()))
+    assert busy.ask("GET", "/health").code == 200
+    assert busy.ask("POST", "/livez").code == 405
+
+
+def test_who_does_not_read_an_answer_may_be_evicted_and_who_reads_on_is_answered(narrow):
+    narrow.site.body_limit = 100_000
+    narrow.site.entrance.limit = 1
+    narrow.channel.dataReceived(2 * BIG)
+    slow = narrow.transport
+    assert not narrow.site.entrance.busy
+    narrow.connect()
+    assert narrow.feed(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    assert narrow.site.entrance.make_room(9, "it is full") == 2, "and one that has asked nothing"
+    assert slow.disconnecting and not narrow.transport.disconnecting
+    narrow.slow.callback(b"read")
+    assert narrow.site.entrance.make_room(9, "it is full") == 1
+
+
 def test_the_log_level_is_read_and_changed_while_running(connection):
     assert connection.ask("GET", "/log-level").sentence == "info"
     assert connection.ask("PUT", "/log-level/debug").code == 200

@@ -19,7 +19,7 @@ from ces.link.link import Link
 from ces.link.serving import LinkResource, ServingFactory
 from ces.model.address import Address
 from ces.model.wire import CES1, CES2
-from ces.ops.http import make_site
+from ces.ops.http import BoundedSite, make_site
 from ces.uplink.uplink import Uplink
 from tests.support.links import Lines, Recorder, make_side
 
@@ -61,7 +61,7 @@ class Served:
         self.side = make_side(reactor, settings, self.lines)
         self.callers = make_side(reactor, settings, self.lines)
         self.factory = ServingFactory(self.owner, self.side, "messenger", reactor)
-        self.site = make_site(
+        self.site: BoundedSite = make_site(
             Root(LinkResource(self.factory)),
             reactor,
             self.side.settings,

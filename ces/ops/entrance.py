@@ -1,0 +1,126 @@
+"""Who may be connected before anything is known of him.
+
+A connection has a place here from its first byte until it has become a link, or is gone::
+
+    nothing sent, a part of a head or of a body   -+
+    an answer that is not read                     +-> WAITS for the peer: may be evicted
+    silent between two requests                    |
+    a WebSocket without a hello                   -+
+    a complete request                            --> ANSWERED: stays
+
+There is a limit for all places. At the limit a newcomer is not refused. Who waits longest gives up his place,
+and of these one from the address with the most (`ces.model.shares`): a crowd from one address crowds out
+itself.
+
+Fewer requests are answered at a time than there are places, by `RESERVE`. So newcomers can always be heard:
+those that ask for ``/livez``, or for a WebSocket, which may be a link that comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ces.model.shares import Shares, network_of
+
+RESERVE = 16
+"""Places beyond the requests that may be answered at a time."""
+
+
+class Place:
+    """The place of one connection.
+
+    host: the address that it comes from.
+    evict: ends the connection at once. Whoever owns the connection sets it.
+    """
+
+    __slots__ = ("_entrance", "evict", "host")
+
+    def __init__(self, entrance: Entrance, host: str, evict: Callable[[], None]) -> None:
+        self._entrance = entrance
+        self.host = host
+        self.evict = evict
+
+    def waits(self) -> None:
+        """It is the peer's turn, from now on."""
+        self._entrance.waits(self)
+
+    def is_answered(self) -> None:
+        """It is our turn: its request is complete."""
+        self._entrance.is_answered(self)
+
+    def leave(self) -> None:
+        """Give the place up. To do so twice is to do so once."""
+        self._entrance.leave(self)
+
+
+class Entrance:
+    """The places of one port's connections.
+
+    :param limit: requests that are answered at a time; there are `RESERVE` more places than that.
+    :param refused: callback for each connection that was evicted; gets the word ``idle`` and the reason.
+    """
+
+    def __init__(self, limit: int, refused: Callable[[str, str], None]) -> None:
+        self.limit = limit
+        self._refused = refused
+        self._waiting: Shares[Place] = Shares()
+        self._answered: set[Place] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._answered)
+
+    @property
+    def places(self) -> int:
+        """The limit of connections."""
+        return self.limit + RESERVE
+
+    @property
+    def busy(self) -> bool:
+        """Whether more requests are answered than may be, the latest one included."""
+        return len(self._answered) > self.limit
+
+    def enter(self, host: str, evict: Callable[[], None]) -> Place:
+        """A connection came. When all places are taken, another one is evicted.
+
+        :param host: the address that it comes from; "" when it has none.
+        :param evict: ends the connection at once.
+        """
+        if len(self) >= self.places:
+            self.make_room(1, f"there are {self.places} connections that are no links, which is the limit")
+        place = Place(self, host, evict)
+        self._waiting.add(place, network_of(host))
+        return place
+
+    def make_room(self, count: int, why: str) -> int:
+        """Evict connections that wait for their peers.
+
+        :param count: how many, at most.
+        :param why: the limit that was reached.
+        :return: how many were evicted.
+        """
+        for done in range(count):
+            place = self._waiting.first()
+            if place is None:
+                return done
+            self.leave(place)
+            where = f" from {place.host}" if place.host else ""
+            self._refused("idle", f"{why}: a waiting connection{where} gave way to a newer one")
+            place.evict()
+        return count
+
+    def waits(self, place: Place) -> None:
+        """See `Place.waits`."""
+        if place in self._answered:
+            self._answered.discard(place)
+            self._waiting.add(place, network_of(place.host))
+
+    def is_answered(self, place: Place) -> None:
+        """See `Place.is_answered`."""
+        if place in self._waiting:
+            self._waiting.discard(place)
+            self._answered.add(place)
+
+    def leave(self, place: Place) -> None:
+        """See `Place.leave`."""
+        self._waiting.discard(place)
+        self._answered.discard(place)
