@@ -143,6 +143,11 @@ class LinkSettings(Settings):
         )
         return min(1.0, shortest / 10)
 
+    @property
+    def descriptors(self) -> int:
+        """The file descriptors of all connections when every limit is reached."""
+        return self.link_limit + self.http_connections
+
     def conflict(self) -> str | None:
         """The largest message must fit into link-buffer, and a ping must come before the silence timeout."""
         return self._too_small_for_a_message("link-buffer", self.link_buffer) or self._silent_between_pings()

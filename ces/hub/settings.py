@@ -60,6 +60,11 @@ class HubSettings(LinkSettings):
     )
     hold_bytes: int = option(2**20, size(0), "Bytes that may wait while no repeater is connected")
 
+    @property
+    def descriptors(self) -> int:
+        """Those of every role, and one for each hub that is dialled."""
+        return super().descriptors + INTERCONNECTIONS
+
     def conflict(self) -> str | None:
         """A hub must listen somewhere and cannot have more interconnections than `INTERCONNECTIONS`."""
         if not self.listen:

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 import ces
+from ces.ops.descriptors import Accepting, Door
 
 
 class CannotServe(SystemExit, ces.Error):
@@ -40,17 +42,26 @@ class Listening(Service):
 
     :param name: the role's name in log lines and errors.
     :param endpoints: Twisted endpoint strings, such as ``tcp:7100:interface=127.0.0.1``.
+    :param door: knows the connections that may have to give way to newcomers; None accepts all at once.
     :raises CannotServe: at start, when an endpoint cannot be listened on.
     """
 
     def __init__(
-        self, name: str, endpoints: Sequence[str], factory: IProtocolFactory, reactor: Any, log: Logger
+        self,
+        name: str,
+        endpoints: Sequence[str],
+        factory: IProtocolFactory,
+        reactor: Any,
+        log: Logger,
+        door: Door | None = None,
     ) -> None:
         self._role = name
         self._endpoints = endpoints
         self._factory = factory
         self._reactor = reactor
         self._log = log
+        self._door = door
+        self._accepting: list[Accepting] = []
         self.ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:
@@ -63,11 +74,16 @@ class Listening(Service):
             if isinstance(result, Exception) or not hasattr(result, "getHost"):
                 raise CannotServe(f"{self._role}: cannot listen on {endpoint}: {_why(result)}")
             self.ports.append(result)
+            if self._door is not None and isinstance(result, Port):
+                self._accepting.append(Accepting(result, self._reactor, self._door))
             self._log.info("{role} listens on {endpoint}", role=self._role, endpoint=endpoint)
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening. Existing connections stay open. Fires when all ports are closed."""
         super().stopService()
+        for accepting in self._accepting:
+            accepting.stop()
+        self._accepting.clear()
         ports, self.ports = self.ports, []
         return DeferredList([Deferred.fromCoroutine(_stopped(port)) for port in ports])
 

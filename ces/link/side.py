@@ -23,6 +23,7 @@ from ces.link.slices import Slices
 from ces.link.turn import Turn
 from ces.model.shares import Shares, network_of
 from ces.ops.clock import use_monotonic_time
+from ces.ops.descriptors import WHAT_TO_DO, for_links, limit
 from ces.ops.logging import Limited
 from ces.session.life import GOING_AWAY
 from ces.session.priority import priority_tags
@@ -201,6 +202,10 @@ class Side(Generic[L]):
         if len(self._seats) >= links:
             self.refuse("links", f"{links} links, the limit")
             return f"There are {links} links already, the limit of this server."
+        room = for_links()
+        if len(self._seats) >= room:
+            self.refuse("descriptors", f"a link: the process may have {limit()} descriptors. {WHAT_TO_DO}")
+            return f"There are {room} links already, and no descriptor for more."
         if host and self._seats.size(network_of(host)) >= address:
             self.refuse("address", f"{address} links from {host}, the limit for one address")
             return f"There are {address} links from {host} already, the limit for one address."

@@ -10,7 +10,8 @@ A connection has a place here from its first byte until it has become a link, or
 
 There is a limit for all places. At the limit a newcomer is not refused. Who waits longest gives up his place,
 and of these one from the address with the most (`ces.model.shares`): a crowd from one address crowds out
-itself.
+itself. Nobody has to go in his first second. When thousands come back at once, those that are in finish
+first, and the others wait to be accepted (`Entrance.room`).
 
 Fewer requests are answered at a time than there are places, by `RESERVE`. So newcomers can always be heard:
 those that ask for ``/livez``, or for a WebSocket, which may be a link that comes back.
@@ -20,10 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IReactorTime
+
 from ces.model.shares import Shares, network_of
 
 RESERVE = 16
 """Places beyond the requests that may be answered at a time."""
+
+GRACE = 1.0
+"""Seconds for which a connection may wait for its peer before it has to give way."""
 
 
 class Place:
@@ -31,14 +37,16 @@ class Place:
 
     host: the address that it comes from.
     evict: ends the connection at once. Whoever owns the connection sets it.
+    since: since when it is the peer's turn, in seconds of the clock.
     """
 
-    __slots__ = ("_entrance", "evict", "host")
+    __slots__ = ("_entrance", "evict", "host", "since")
 
     def __init__(self, entrance: Entrance, host: str, evict: Callable[[], None]) -> None:
         self._entrance = entrance
         self.host = host
         self.evict = evict
+        self.since = 0.0
 
     def waits(self) -> None:
         """It is the peer's turn, from now on."""
@@ -54,14 +62,16 @@ class Place:
 
 
 class Entrance:
-    """The places of one port's connections.
+    """The places of all connections to one role, whichever port they come to.
 
     :param limit: requests that are answered at a time; there are `RESERVE` more places than that.
     :param refused: callback for each connection that was evicted; gets the word ``idle`` and the reason.
+    :param clock: the reactor, or a test's Clock.
     """
 
-    def __init__(self, limit: int, refused: Callable[[str, str], None]) -> None:
+    def __init__(self, limit: int, refused: Callable[[str, str], None], clock: IReactorTime) -> None:
         self.limit = limit
+        self._clock = clock
         self._refused = refused
         self._waiting: Shares[Place] = Shares()
         self._answered: set[Place] = set()
@@ -79,6 +89,14 @@ class Entrance:
         """Whether more requests are answered than may be, the latest one included."""
         return len(self._answered) > self.limit
 
+    def room(self) -> int:
+        """How many newcomers may be accepted now."""
+        left = self.places - len(self)
+        if left > 0:
+            return left
+        place = self._waiting.first()
+        return int(place is not None and self._clock.seconds() - place.since >= GRACE)
+
     def enter(self, host: str, evict: Callable[[], None]) -> Place:
         """A connection came. When all places are taken, another one is evicted.
 
@@ -88,8 +106,12 @@ class Entrance:
         if len(self) >= self.places:
             self.make_room(1, f"there are {self.places} connections that are no links, which is the limit")
         place = Place(self, host, evict)
-        self._waiting.add(place, network_of(host))
+        self._wait(place)
         return place
+
+    def _wait(self, place: Place) -> None:
+        place.since = self._clock.seconds()
+        self._waiting.add(place, network_of(place.host))
 
     def make_room(self, count: int, why: str) -> int:
         """Evict connections that wait for their peers.
@@ -112,7 +134,7 @@ class Entrance:
         """See `Place.waits`."""
         if place in self._answered:
             self._answered.discard(place)
-            self._waiting.add(place, network_of(place.host))
+            self._wait(place)
 
     def is_answered(self, place: Place) -> None:
         """See `Place.is_answered`."""

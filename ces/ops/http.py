@@ -40,6 +40,7 @@ import ces
 from ces.config.link import LinkSettings
 from ces.model.host import parse_host
 from ces.ops.browsers import Guard
+from ces.ops.descriptors import WHAT_TO_DO, limit
 from ces.ops.entrance import Entrance, Place
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
@@ -439,9 +440,19 @@ class BoundedSite(Site):
         )
         self.body_limit = body_limit
         self.header_limit = settings.header_limit
-        self.entrance = Entrance(settings.http_connections, refused)
+        self.entrance = Entrance(settings.http_connections, refused, reactor)
         self.guard = Guard(settings, machine)
         self.refused = refused
+
+    def make_room(self) -> bool:
+        """There is no descriptor for a newcomer: evict one connection. Returns whether one gave way."""
+        why = f"a connection: the process may have {limit()} descriptors, and none is left"
+        self.refused("descriptors", f"{why}. {WHAT_TO_DO}")
+        return self.entrance.make_room(1, "no descriptor is left") > 0
+
+    def room(self) -> int:
+        """How many newcomers there are places for now."""
+        return self.entrance.room()
 
     def startFactory(self) -> None:
         """Does nothing. Twisted would start a timer for the time stamps of its access log."""

@@ -46,6 +46,7 @@ from ces.link.side import Side
 from ces.model import wire
 from ces.model.address import Address
 from ces.model.wire import Run
+from ces.ops.descriptors import why_failed
 from ces.repeater.link_target import IDLE
 from ces.repeater.settings import RepeaterSettings
 from ces.repeater.target import FULL, LEAVING, PATIENCE, Target
@@ -274,7 +275,7 @@ def _why(error: Exception) -> str:
     """The cause of an error of the HTTP client."""
     reasons = getattr(error, "reasons", None)
     if reasons:
-        return str(reasons[0].getErrorMessage()).rstrip(".")
+        return why_failed(reasons[0])
     return str(error).rstrip(".") or type(error).__name__
 
 

@@ -22,7 +22,12 @@ def makeService(options: Options) -> IService:
 
     from ces.hub.service import make_hub_service
     from ces.ops.collector import calm
+    from ces.ops.descriptors import raise_limit
     from ces.ops.logging import LogLevels
 
     calm()
-    return make_hub_service(options.settings, reactor, LogLevels(options.settings.log_level))
+    levels = LogLevels(options.settings.log_level)
+    fault = raise_limit(options.settings.descriptors)
+    if fault is not None:
+        levels.logger("ces.hub").warn("{fault}", fault=fault)
+    return make_hub_service(options.settings, reactor, levels)

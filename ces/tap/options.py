@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,18 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python.usage import Options, UsageError
 
 import ces
+from ces.config.link import LinkSettings
 from ces.config.settings import Option, SettingError, Settings, resolve
 from ces.config.values import did_you_mean
+from ces.ops.descriptors import too_low
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=LinkSettings)
 
 CONFIG_HELP = "Configuration file (TOML) whose keys are the names of these options"
-CHECK_HELP = "Check all settings and the files that they name, report the first error, and exit"
+CHECK_HELP = (
+    "Check all settings, the files that they name and the limit of descriptors, report the first error, and"
+    " exit"
+)
 VERSION_HELP = "Print the version and exit"
 HELP_HELP = "Print this text and exit"
 
@@ -111,6 +117,9 @@ class RoleOptions(Options, Generic[S]):
         self.settings = self.complete(cast(S, resolved))
         if self._check:
             print(f"{self.program}: the configuration is valid")
+            fault = too_low(self.settings.descriptors)
+            if fault is not None:
+                print(f"{self.program}: {fault}", file=sys.stderr)
             raise SystemExit(0)
 
     def complete(self, settings: S) -> S:

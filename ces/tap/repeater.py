@@ -43,8 +43,13 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from ces.ops.collector import calm
+    from ces.ops.descriptors import raise_limit
     from ces.ops.logging import LogLevels
     from ces.repeater.service import make_repeater_service
 
     calm()
-    return make_repeater_service(options.settings, reactor, LogLevels(options.settings.log_level))
+    levels = LogLevels(options.settings.log_level)
+    fault = raise_limit(options.settings.descriptors)
+    if fault is not None:
+        levels.logger("ces.repeater").warn("{fault}", fault=fault)
+    return make_repeater_service(options.settings, reactor, levels)

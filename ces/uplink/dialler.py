@@ -7,6 +7,8 @@ address of a name, IPv6 and IPv4, until one answers.
 The delay is forgotten only when a connection has carried a record or has lasted `STABLE` seconds, so that a
 server which accepts and then closes is not hammered.
 
+A dial has time for two steps, the lookup of the name and the connection: Twisted's resolver has no timeout.
+
 A server may refuse the handshake because it does not know the subprotocol: after an answer of the 400 class
 it is dialled once more, at once and without it (docs/protocol.md section 3). A server that has spoken ces.2
 before is not: there, such an answer comes from something on the way.
@@ -14,11 +16,13 @@ before is not: there, such an answer comes from something on the way.
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketClientFactory
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IConnector, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import ReconnectingClientFactory
@@ -29,6 +33,7 @@ from ces.link.connection import Connection, Opener
 from ces.link.dialling import DiallingConnection
 from ces.model.address import Address
 from ces.model.wire import CES2
+from ces.ops.descriptors import has_spare, why_failed
 from ces.session.life import GOING_AWAY, NORMAL
 
 STABLE = 10.0
@@ -209,10 +214,18 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
             self._set(DIALLING)
             return
         before, self.state = self.state, DIALLING
-        attempt = self._attempt = self._endpoint().connect(self)
+        attempt = self._attempt = self._attempted()
         if before != DIALLING:
             self.opener.changed(DIALLING)  # now that a callback may stop it
         attempt.addCallbacks(self._connected, self._failed)
+
+    def _attempted(self) -> Deferred[Any]:
+        """Begin to dial; fires when it is known what has come of it."""
+        if not has_spare():
+            # Twisted's name lookup would raise where nobody looks, and never answer.
+            return fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        seconds = self.opener.side.settings.handshake_timeout
+        return self._endpoint().connect(self).addTimeout(2 * seconds, self._clock)
 
     def _connect(self, connector: IConnector) -> None:
         self._callID = None
@@ -229,7 +242,7 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
     def _failed(self, reason: Failure) -> None:
         self._attempt = None
         stopped = not self.continueTrying
-        self._ended("" if stopped else reason.getErrorMessage().rstrip("."), downgrade=False)
+        self._ended("" if stopped else why_failed(reason), downgrade=False)
 
     def _ended(self, reason: str, downgrade: bool) -> None:
         self.reason = reason

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ces.ops.entrance import RESERVE, Entrance, Place
+from twisted.internet.task import Clock
+
+from ces.ops.entrance import GRACE, RESERVE, Entrance, Place
 
 
 class Door:
@@ -15,7 +17,8 @@ class Door:
         self.refused: list[tuple[str, str]] = []
         self.evicted: list[int] = []
         self.places: list[Place] = []
-        self.entrance = Entrance(limit, lambda what, why: self.refused.append((what, why)))
+        self.clock = Clock()
+        self.entrance = Entrance(limit, lambda what, why: self.refused.append((what, why)), self.clock)
 
     def enter(self, host: str = "10.0.0.1", count: int = 1) -> None:
         for _ in range(count):
@@ -45,6 +48,23 @@ def test_a_crowd_from_one_address_crowds_out_itself() -> None:
     door.places[0].leave()
     door.enter("10.0.0.4")
     assert len(door.evicted) == 102 - 2 - RESERVE, "there was a place"
+
+
+def test_nobody_has_to_go_in_his_first_second() -> None:
+    door = Door(2)
+    assert door.entrance.room() == 2 + RESERVE
+    door.enter(count=2 + RESERVE)
+    assert door.entrance.room() == 0
+    door.clock.advance(GRACE)
+    assert door.entrance.room() == 1
+    door.enter()
+    assert (door.evicted, door.entrance.room()) == ([0], 1)
+    for place in door.places:
+        place.is_answered()
+        place.waits()
+    assert door.entrance.room() == 0
+    door.places[1].leave()
+    assert door.entrance.room() == 1
 
 
 def test_who_is_answered_is_not_evicted_and_waits_anew_after_it() -> None:

@@ -145,6 +145,15 @@ def test_check_says_that_all_is_valid_and_exits_with_0(role, capsys):
     assert capsys.readouterr().out == f"{role.program}: the configuration is valid\n"
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_check_says_when_there_may_be_too_few_descriptors(role, capsys):
+    with pytest.raises(SystemExit) as caught:
+        role({}).parseOptions(["--check", "--link-limit=1000000", "--http-connections=1000000"])
+    assert caught.value.code == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{role.program}: the process may have ") and "LimitNOFILE" in line
+
+
 def test_check_says_what_is_wrong():
     assert fault(hub.Options({}), "--check", "--log-level", "loud").startswith(
         "option --log-level: expected one of"

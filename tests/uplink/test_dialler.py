@@ -11,8 +11,10 @@ from twisted.internet import reactor as the_reactor
 
 from ces.config.link import LinkSettings
 from ces.model.wire import CES1, CES2
+from ces.ops.descriptors import WHAT_TO_DO
 from ces.session.life import GOING_AWAY
 from ces.uplink.dialler import BACK_AFTER, DIALLING, STABLE, STOPPED, UP, WAITING, Dialler
+from tests.support.descriptors import few_descriptors
 from tests.support.links import Lines, Recorder, frame, make_side, make_uplink, record, run
 from tests.support.network import ATTEMPT, Network, Wire
 from tests.support.sites import Served, until
@@ -315,6 +317,29 @@ def test_a_name_that_has_no_address_is_a_failure_with_its_reason() -> None:
         ["DNS lookup failed: no results for hostname lookup: hub"],
     )
     hub.network.names["hub"] = ["10.0.0.7"]
+    hub.wait()
+    hub.answer()
+
+
+def test_a_lookup_that_is_never_answered_is_a_failure_after_a_while() -> None:
+    hub = Dialled()
+    hub.network.resolveHostName = lambda *asked, **more: None  # type: ignore[method-assign]
+    hub.uplink.dial()
+    hub.network.advance(19.9)
+    assert hub.uplink.state == DIALLING
+    hub.network.advance(0.2)
+    assert hub.failures == ["DNS lookup failed: Couldn't find the hostname 'hub'"]
+    del hub.network.resolveHostName
+    hub.wait()
+    hub.answer()
+
+
+def test_a_dial_without_a_descriptor_says_so_in_one_sentence_and_is_made_again() -> None:
+    hub = Dialled()
+    with few_descriptors(3):
+        hub.uplink.dial()
+    assert hub.uplink.state == WAITING
+    assert hub.failures == [f"no descriptor is left, the process may have 3. {WHAT_TO_DO}"]
     hub.wait()
     hub.answer()
 
