@@ -157,7 +157,6 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
 
     def joined(self, connection: Connection) -> None:
         """The connection has its link."""
-        self._spoke_ces2 = self._spoke_ces2 or connection.dialect == CES2
         self.reason = ""
         self._stable = self._clock.callLater(STABLE, self._settle)
         self._set(UP)
@@ -173,6 +172,8 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
         if self._stable is not None:
             self._stable.cancel()
             self._stable = None
+        # Also one that got no link, since another one to the same hub stayed.
+        self._spoke_ces2 = self._spoke_ces2 or connection.dialect == CES2
         refused = connection.refused
         downgrade = refused is not None and (refused < 300 or refused in REFUSES_SUBPROTOCOL)
         self._ended(connection.ended, downgrade and not self._spoke_ces2)

@@ -23,6 +23,7 @@ from ces.messenger import Messenger
 from ces.messenger.reception import Reception
 from ces.model.control import Hello, SubscriptionChange
 from ces.model.routing import HUB
+from ces.model.wire import CES1
 from ces.session.interest import Interest
 from ces.session.life import GOING_AWAY, REPLACED
 from ces.session.queue import SendQueue
@@ -87,15 +88,15 @@ def wall_clock() -> Iterator[None]:
 @contextmanager
 def downgrades() -> Iterator[None]:
     """Every failed handshake is repeated at once without the subprotocol, whoever the server is."""
-    joined = Dialler.joined
+    lost = Dialler.lost
 
     def forgetful(dialler: Dialler, connection: Any) -> None:
-        joined(dialler, connection)
-        dialler._spoke_ces2 = False
+        connection.dialect = CES1
+        lost(dialler, connection)
 
     with (
         patch.object(ces.uplink.dialler, "REFUSES_SUBPROTOCOL", frozenset(range(300, 600))),
-        patch.object(Dialler, "joined", forgetful),
+        patch.object(Dialler, "lost", forgetful),
     ):
         yield
 

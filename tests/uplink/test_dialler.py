@@ -404,6 +404,25 @@ def test_a_server_that_has_spoken_ces_2_is_not_dialled_without_it() -> None:
     assert b"Sec-WebSocket-Protocol: ces.2" in hub.accept()
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_server_has_spoken_ces_2_though_its_connection_got_no_link(refuses: bool) -> None:
+    hub = dialled()
+    if refuses:
+        hub.owner.refusals["the-hub"] = "another link to it stays"
+        hub.accept()
+        hub.wire.answer(CES2)
+    else:
+        hub.accept()
+        hub.wire.upgrade(CES2)
+        hub.wire.cut()
+    assert (hub.uplink.state, hub.ups) == (WAITING, 0)
+    hub.wait()
+    hub.refuse_upgrade()
+    assert hub.uplink.state == WAITING
+    hub.wait()
+    assert b"Sec-WebSocket-Protocol: ces.2" in hub.accept()
+
+
 # -- stopping, in every state --------------------------------------------------------------------------------
 
 
