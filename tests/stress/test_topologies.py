@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.stress.scenario import FAULTS, Draft, Scenario, shortest
-from tests.stress.topologies import Simulation, describe, run_seeds
+from tests.stress.scenario import FAULTS, PLENTY, Draft, Scenario, shortest
+from tests.stress.topologies import Simulation, describe, play, run_seeds
 from tests.support.world import world
 
 SEEDS = 1000
@@ -15,6 +15,26 @@ SEED = 11
 def test_no_topology_breaks_the_promise() -> None:
     for scenario, findings in run_seeds(range(SEED, SEED + SEEDS)):
         raise AssertionError(describe(scenario, findings))
+
+
+def test_a_hub_that_stops_does_not_leave_behind_what_a_proxy_answers_in_its_stead() -> None:
+    away = (1.75, "answer", "h0", 503, 30), (1.75, "cut", "m0", "h0", "reset", 1.0, 1.0)
+    scenario = Scenario(
+        seed=1,
+        hubs=("h0",),
+        fixed=(),
+        links=(),
+        messengers=(("m0", "h0", ("A",)),),
+        repeaters=(),
+        outsides=(),
+        buffer=6000,
+        total=PLENTY,
+        idle=5.0,
+        rounds=(away,),
+    )
+    for hundredths in range(290, 300):  # the messenger dials again at 2.97
+        stop = (hundredths / 100, "restart", "h0", "stop", 0.0)
+        assert play(scenario.with_steps([(0, step) for step in (*away, stop)])) == []
 
 
 def traced(scenario: Scenario) -> tuple[object, ...]:

@@ -352,8 +352,7 @@ class Simulation:
 
         before = world.servers.get(address)
         self._away[address] = before
-        process = self.roles[hub_of(address)].process
-        world.servers[address] = Gate(process, answer)
+        world.servers[address] = Gate(Process(world, f"proxy of {address}", 1), answer)
         world.at(world.now + seconds, None, self._there, address)
 
     def _there(self, address: str) -> None:

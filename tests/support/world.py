@@ -346,6 +346,7 @@ class Endpoint:
 class Gate(Server):
     """A server that answers in another's stead: a proxy whose upstream is away.
 
+    :param process: the proxy's own, which goes on when what is behind it sleeps, stops or dies.
     :param answer: the protocol that answers a process that dials; None leaves the dial without an answer.
     """
 
