@@ -167,6 +167,24 @@ def test_two_hubs_keep_the_order_of_each_room_only() -> None:
     assert judged([*BEGIN, *sent, *[("arrive", NEAR, "p", n) for n in (1, 0)], *done[:2]]) == [OUT_OF_ORDER]
 
 
+def test_what_is_sent_again_may_come_late_where_it_was_not_wanted_before() -> None:
+    """Room C is subscribed to after its event has come to the hub, which then dies."""
+    sent: list[Fact] = [("send", "p", 0, "C"), ("send", "p", 1, "A"), ("arrive", NEAR, "p", 1)]
+    wants: Fact = ("want", NEAR, "C")
+    died: list[Fact] = [("die", "hub"), ("announce", NEAR, None)]
+    done: list[Fact] = [
+        *[("arrive", NEAR, "p", n) for n in (0, 1)],
+        *[("acknowledge", "p", n) for n in (0, 1)],
+        *[("arrive", who, "p", n) for who in (FAR, SINK) for n in (0, 1)],
+        ("quiet",),
+    ]
+    assert judged([*BEGIN, *sent, *died, wants, *done]) == []
+    assert judged([*BEGIN, wants, ("quiet",), *sent, *died, *done]) == [OUT_OF_ORDER]
+    assert judged([*BEGIN, *sent, wants, *done]) == [TWICE, OUT_OF_ORDER]
+    answered = [("acknowledge", "p", 0), *died, wants, *without("acknowledge", "p", 0)(done)]
+    assert judged([*BEGIN, *sent, *answered]) == [OUT_OF_ORDER]
+
+
 def without(*fact: object) -> Callable[[list[Fact]], list[Fact]]:
     """Leave out a fact."""
     return lambda facts: [known for known in facts if known != fact]

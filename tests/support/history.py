@@ -380,6 +380,10 @@ class History:
                 self._died(route.nodes, start, end) or self._parted(route.pairs, start, end)
             ):
                 continue
+            # "Unacknowledged records are sent again": the first time, this one was not wanted.
+            known = receiver.settled(sent.room, self._start(sent.epoch), sent.time)
+            if self._resent(sent, route) and not known:
+                continue
             yield Finding(OUT_OF_ORDER, name, f"{name} got {_name(event)} after {before}")
 
     def _misinformed(self, name: str, receiver: _Receiver) -> Iterator[Finding]:
