@@ -128,6 +128,9 @@ class Role:
         "A session ends when its connection is closed with any code except 4001, 4408 and 4409", and "after
         4408 (too slow) a repeater's session ends nevertheless". What arrives during a close that is not
         answered "counts as not delivered". No other code may be used here.
+
+        When a hub stops and a repeater is cut meanwhile, "the session ends. What the repeater had not
+        acknowledged goes to the next one, and may reach a target twice".
         """
         detached, left = owner.detached, owner.left
 
@@ -142,6 +145,8 @@ class Role:
 
         def gone(link: Link, undelivered: list[Run]) -> None:
             ended(link)
+            if undelivered and self.stopping and link.kind == REPEATER:
+                self.history.part(self.known, self.run.of_node(link.node), self.run.world.now)
             left(link, undelivered)
 
         owner.detached, owner.left = closing, gone  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.stress.scenario import FAULTS, PLENTY, Draft, Scenario, shortest
+from tests.stress.scenario import FAULTS, PLENTY, ROOMS, Draft, Scenario, shortest
 from tests.stress.topologies import Simulation, describe, play, run_seeds
 from tests.support.world import world
 
@@ -35,6 +35,33 @@ def test_a_hub_that_stops_does_not_leave_behind_what_a_proxy_answers_in_its_stea
     for hundredths in range(290, 300):  # the messenger dials again at 2.97
         stop = (hundredths / 100, "restart", "h0", "stop", 0.0)
         assert play(scenario.with_steps([(0, step) for step in (*away, stop)])) == []
+
+
+def test_what_a_repeater_had_when_it_was_cut_from_a_hub_that_stops_may_come_from_the_next_one_too() -> None:
+    steps = (
+        (0.0342, "send", "m1", "B", 1, 200),
+        (0.0864, "send", "m0", "A", 1, 200),
+        (0.1644, "restart", "h0", "stop", 0.5),
+        (0.1884, "cut", "r0", "h0", "end", 1.0, 0.0),
+    )
+    scenario = Scenario(
+        seed=20073221,
+        hubs=("h0",),
+        fixed=("h0",),
+        links=(),
+        messengers=(("m0", "h0", ("A", "B", "C")), ("m1", "h0", ("*",))),
+        repeaters=(("r0", "h0"), ("r1", "h0")),
+        outsides=(),
+        buffer=6000,
+        total=PLENTY,
+        idle=5.0,
+        rounds=(steps,),
+    )
+    with world(scenario.seed) as made:
+        simulation = Simulation(scenario, made)
+        assert simulation.run() == []
+    sent = 2 + 2 * len(ROOMS)
+    assert simulation.history.arrivals["sh0.1"] == sent + 1
 
 
 def traced(scenario: Scenario) -> tuple[object, ...]:
