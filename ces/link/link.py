@@ -348,7 +348,8 @@ class Link:
         self.connection = None
         side = self.side
         side.pressure.forget(self)
-        keeps = bool(self.session.id) and self._window != 0 and not side.ending
+        # A side that ends is dialled no more, but dials until all is sent.
+        keeps = bool(self.session.id) and self._window != 0 and not (side.ending and self.serving)
         if code == TOO_SLOW and self.kind == REPEATER:
             keeps = False  # what it did not get goes to another repeater
         what = fate(code if keeps else NORMAL, finished)

@@ -125,7 +125,7 @@ class Side(Generic[L]):
     slow: the links that something waits for because they did not take it, the detached among them.
     pressure: which publishers are paused, and for which congested links.
     slices: work that would take too long for one turn.
-    ending: no connection is taken any more, and no session kept.
+    ending: no connection is served any more, and no session kept of those that were.
     """
 
     def __init__(self, settings: LinkSettings, clock: IReactorTime, log: Logger) -> None:

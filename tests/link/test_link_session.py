@@ -88,6 +88,27 @@ def test_what_arrived_and_was_not_acknowledged_before_the_cut_does_not_arrive_ag
     assert (texts(receiver), sender.queue.unacknowledged) == (["1", "2"], 0)
 
 
+@pytest.mark.parametrize("window", [None, 120])
+def test_a_dialling_side_that_drains_resumes_its_session_after_a_cut(window: int | None) -> None:
+    pair = linked("hub", window=window)
+    put(pair.link, "1", "2")
+    pair.meeting.deliver(served=True)
+    drained = ensureDeferred(pair.uplink.side.drain(lambda: bool(pair.link.queue.size)))
+    pair.meeting.lose()
+    pair.redial()
+    pair.network.pass_time(1, 0.1)
+    assert (texts(pair.served), pair.served.fresh, drained.called) == (["1", "2"], [False], True)
+
+
+def test_a_serving_side_that_drains_keeps_no_session() -> None:
+    pair = linked("hub")
+    put(pair.peer, "1")
+    pair.meeting.deliver(served=False)
+    ensureDeferred(pair.factory.side.drain())
+    pair.meeting.lose()
+    assert (pair.served.undelivered, pair.served.links) == ([record("A", "1")], [])
+
+
 @BOTH
 def test_the_delay_before_a_dial_is_forgotten_when_a_resumed_session_has_carried_a_record(far: bool) -> None:
     pair = linked("hub")
