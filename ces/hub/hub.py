@@ -92,11 +92,12 @@ class Hub(Owner):
                 raise MeetsItself("this hub and that one are the same: it would talk to itself")
             raise self._taken(node)
         link = self.hub_link(node)
-        if link is None or link.connection is None:
+        if link is None or (link.connection is None and not link.replacing):
             return link
         if instance and link.instance and instance != link.instance:
             # It may be the same hub, started again, whose old connection has not ended here yet.
-            link.connection.probe()
+            if link.connection is not None:
+                link.connection.probe()
             raise self._taken(node)
         if not link.connected or link.serving == serving:
             return link

@@ -75,6 +75,7 @@ class Interconnection:
             up=self._up,
             failed=self._failed,
             may_dial=self._may_dial,
+            in_vain=hub.hub_detached,
         )
         self._hub = hub
         self._waiting: list[Deferred[None]] = []
@@ -311,5 +312,7 @@ class Interconnections:
         return interconnection
 
     def _detached(self, link: Link) -> None:
+        if link.replacing and not link.over:
+            return  # one of them is about to carry it
         for interconnection in list(self._by_address.values()):
             interconnection.detached(link)

@@ -170,6 +170,7 @@ class Link:
     dialect: ``ces.1`` or ``ces.2``.
     connected: whether a connection carries records.
     serving: whether the other side has dialled the present connection, or the last one.
+    replacing: its connection was ended since another one, which is still opening, is to take its place.
     stalled_since: since when the link has taken nothing of what waits for it; None when nothing waits.
     close_code: what the last connection was closed with, by whichever side; None when it was cut.
     ended: why the last connection ended.
@@ -203,6 +204,7 @@ class Link:
         "put",
         "queue",
         "records_in",
+        "replacing",
         "serving",
         "session",
         "side",
@@ -238,7 +240,7 @@ class Link:
         self._expires = 0.0
         self._rates: Sequence[tuple[Bucket, str, str]] = ()
         self.interest: Interest | None = None
-        self.connected = self.joined = self.over = False
+        self.connected = self.joined = self.over = self.replacing = False
         self._pauses = 0
         """For how many reasons nothing is read."""
         self.stalled_since: float | None = None
@@ -308,6 +310,7 @@ class Link:
         self.stalled_since = None
         side.slow.pop(self, None)
         self.connected, self.close_code, self.ended = True, None, ""
+        self.replacing = False
         self._open()
         if before is not None:
             before.replaced()
@@ -367,9 +370,16 @@ class Link:
             self._leave()
 
     def hush(self) -> None:
-        """Take nothing more on the present connection, since another one is about to take its place."""
+        """Take nothing more on the present connection, since another one is about to take its place. Call
+        `not_replaced` if nothing comes of it.
+        """
         if self.connection is not None:
+            self.replacing = self.replacing or self.connected
             self.connection.replaced()
+
+    def not_replaced(self) -> None:
+        """The connection that was to take the place of the last one has ended before it did."""
+        self.replacing = False
 
     def _open(self) -> None:
         """Let `flush` write, if it may."""

@@ -42,6 +42,8 @@ class Uplink:
         `stop`.
     :param may_dial: asked before dialling again; where it says no, call `dial` when the time has come.
     :param changed: called with the dialler's state whenever it has changed.
+    :param in_vain: called with a link whose connection was ended for one that was to take its place, and
+        that has ended before it did.
 
     link: the link; None before the first connection has got one.
     overtaken: whether another connection carried the session while the last one opened: to dial again helps.
@@ -65,6 +67,7 @@ class Uplink:
         failed: Callable[[str], None] = _nothing,
         may_dial: Callable[[], bool] = lambda: True,
         changed: Callable[[str], None] = _nothing,
+        in_vain: Callable[[Link], None] = _nothing,
     ) -> None:
         self.owner = owner
         self.side = side
@@ -79,6 +82,9 @@ class Uplink:
         self._window = window
         self._read = read or read_by_dialect()
         self._up = up
+        self._in_vain = in_vain
+        self._replaces: Link | None = None
+        """The link whose living connection the one that opens has ended, to take its place."""
         self._said = Hello(owner.node)
         """The last hello: what the other side was told that this side has received."""
         self.link: Link | None = None if queue is None else self._new_link()
@@ -145,6 +151,8 @@ class Uplink:
     def _hello(self, link: Link | None) -> Hello:
         """Name the session of `link`, which goes on: what is said to be received must stay true."""
         if link is not None:
+            if link.connected:
+                self._replaces = link
             link.hush()
         session = Session() if link is None else link.session
         self._said = hello = Hello(
@@ -206,6 +214,7 @@ class Uplink:
             connection.end(PROTOCOL_ERROR, "the session is gone")
             return
         self.link = link
+        self._replaces = None
         self.factory.joined(connection)
         if connection.ended:  # a callback has stopped it
             return
@@ -218,4 +227,8 @@ class Uplink:
 
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""
+        link, self._replaces = self._replaces, None
+        if link is not None and link.replacing:
+            link.not_replaced()
+            self._in_vain(link)  # before this one dials again: it has a delay, and others may be better
         self.factory.lost(connection)

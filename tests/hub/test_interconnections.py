@@ -21,7 +21,7 @@ from ces.hub.interconnect import (
     hub_address,
 )
 from ces.hub.settings import HubSettings
-from ces.link.link import Link
+from ces.link.link import Link, Refused
 from ces.link.serving import ServingFactory
 from ces.model.address import Address, AddressError
 from ces.model.routing import HUB
@@ -194,6 +194,62 @@ def test_it_is_covered_when_its_connection_is_replaced_and_takes_over_when_that_
     dial.meet(ServingFactory(mesh.other, mesh.other.side, HUB, mesh.network))
     assert mesh.check() == UP
     assert mesh.hub.routes.links(HUB) == [link]
+
+
+def replacing(mesh: Mesh) -> Meeting:
+    """The other hub is dialled under three names, of which the last is about to take over the link."""
+    for name in ("other", "other.b"):
+        mesh.here.keep(address(name))
+        mesh.answer()
+    (link,) = mesh.hub.routes.links(HUB)
+    mesh.here.keep(address("other.c"))
+    meeting = mesh.network.dial.meet(
+        ServingFactory(mesh.other, mesh.other.side, HUB, mesh.network), settle=False
+    )
+    while link.connected:
+        assert meeting.move()
+        mesh.network.advance(0)
+    return meeting
+
+
+def test_while_a_connection_takes_the_place_of_another_one_none_else_dials() -> None:
+    mesh = Mesh()
+    meeting = replacing(mesh)
+    assert mesh.dials() == []
+    mesh.network.settle()
+    assert (meeting.link.connected, meeting.link.connection) == (True, meeting.dialled)
+    assert [one["state"] for one in mesh.here.status()] == [COVERED, COVERED, UP]
+    mesh.network.pass_time(60)
+    assert mesh.dials() == []
+
+
+def test_when_a_replacing_connection_ends_too_early_a_covered_one_dials_at_once() -> None:
+    mesh = Mesh()
+    meeting = replacing(mesh)
+    mesh.network.advance(0)
+    meeting.lose()
+    assert mesh.dials() == ["other"]
+    mesh.answer()
+    (link,) = mesh.hub.routes.links(HUB)
+    assert link.connected
+    mesh.network.pass_time(60)
+    assert mesh.dials() == []
+
+
+def test_while_a_connection_is_replaced_no_other_hub_with_that_node_gets_the_link() -> None:
+    mesh = Mesh()
+    meeting = replacing(mesh)
+    (link,) = mesh.hub.routes.links(HUB)
+    while link.connection is not None:
+        for other in mesh.network.meetings[:]:
+            if other is not meeting:
+                other.move()
+        mesh.network.advance(0)
+    with pytest.raises(Refused):
+        mesh.hub.admit(HUB, "other", "another", serving=True)
+    mesh.network.settle()
+    assert mesh.hub.routes.links(HUB) == [link]
+    assert link.connected
 
 
 def test_an_interconnection_that_is_ended_dials_no_more_though_the_covering_connection_goes() -> None:
