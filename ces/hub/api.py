@@ -7,6 +7,7 @@
 ``DELETE /interconnect/address/{address}``  end the link to an address; the answer says what was ended
 ``DELETE /interconnect/node/{node}``        end every link to the hub with this node
 ``DELETE /interconnect/{name}``             either, if the name can only mean one of them; 409 if not
+``GET /rooms``                              rooms and who listens; ``?prefix=&after=&link=&limit=``
 ``POST /event``                             one v2 event or a JSON array of them, routed as from a messenger
 ``GET /status`` and others                  what every role has: `ces.ops.http`
 ==========================================  ==================================================================
@@ -19,9 +20,12 @@ from datetime import datetime
 from typing import Any
 
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from ces.config.values import integer
+from ces.hub import shown
 from ces.hub.hub import Hub
 from ces.hub.interconnect import (
     ADDRESS,
@@ -41,6 +45,16 @@ from ces.model.routing import KINDS
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
+from ces.ops.query import QueryError, read_query
+from ces.ops.views import Views, ready
+
+ROOMS_QUERY: dict[str, Callable[[str], Any]] = {
+    "prefix": str.encode,
+    "after": str.encode,
+    "limit": integer(1, shown.ROOMS_AT_MOST).parse,
+    "link": str,
+}
+"""The parameters of ``GET /rooms``."""
 
 
 class HubApi:
@@ -60,6 +74,7 @@ class HubApi:
         self._hub = hub
         self._now = now
         self._interconnections = interconnections
+        self._views = Views(reactor, hub.side.refuse)
         self._factories = {kind: ServingFactory(hub, hub.side, kind, reactor) for kind in KINDS}
         self.app = Klein()
         # An address in a path may be a URL: its two slashes stay two.
@@ -73,12 +88,14 @@ class HubApi:
         route("/interconnect/address/<path:name>", methods=["DELETE"])(self._end_address)
         route("/interconnect/node/<path:name>", methods=["DELETE"])(self._end_node)
         route("/event", methods=["POST"])(self._event)
+        route("/rooms", methods=["GET"])(self._rooms)
         add_common_routes(
             self.app,
             bin="ces-hub",
             clock=reactor,
             levels=levels,
-            info=lambda: {"node": hub.node, "nexus": hub.status()},
+            views=self._views,
+            info=lambda: shown.info(hub),
             counters=lambda: counters(hub),
         )
 
@@ -96,8 +113,8 @@ class HubApi:
             return text(request, *refused)
         return LinkResource(factory)
 
-    def _list(self, request: IRequest) -> bytes:
-        return json_answer(request, self._interconnections.status())
+    def _list(self, request: IRequest) -> Deferred[None]:
+        return self._views.answer(request, "interconnect", lambda: ready(self._interconnections.status()))
 
     async def _interconnect(self, request: IRequest, address: str) -> bytes:
         try:
@@ -150,6 +167,13 @@ class HubApi:
         if not self._hub.posted(runs):
             return text(request, 503, "Too many events are waiting to be routed: send this again later.")
         return text(request, 200, "Processing event")
+
+    def _rooms(self, request: IRequest) -> bytes | Deferred[None]:
+        try:
+            asked = shown.RoomsAsked(**read_query(request, ROOMS_QUERY))
+        except QueryError as fault:
+            return text(request, 400, str(fault))
+        return self._views.answer(request, asked, lambda: shown.rooms(self._hub, asked))
 
 
 def _ended(request: IRequest, ended: list[dict[str, Any]], what: str) -> bytes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -21,7 +20,6 @@ from twisted.logger import Logger
 from ces.hub.settings import HubSettings
 from ces.link.link import Announcement, Link, Owner, Refused
 from ces.link.schedule import Step
-from ces.link.shown import registrations, trouble
 from ces.link.side import Side
 from ces.model.control import Error, Gap, SubscriptionChange
 from ces.model.routing import HUB, MESSENGER, REPEATER, Group, HubRoutes
@@ -391,19 +389,6 @@ class Hub(Owner):
             link.queue.taken for kind in (HUB, MESSENGER, REPEATER) for link in self.routes.links(kind)
         )
         return self.sent_records + alive
-
-    def status(self) -> dict[str, Any]:
-        """``info.nexus`` of ``/status``, with the names that the fleet's monitoring reads."""
-        routes = self.routes
-        return {
-            "hubs": registrations(routes.links(HUB)),
-            "messengers": registrations(routes.links(MESSENGER)),
-            "repeaters": registrations(routes.links(REPEATER)),
-            "messenger-mapping": {
-                room.decode(): registrations(links) for room, links in routes.messengers_by_room().items()
-            },
-            **trouble(self.side),
-        }
 
 
 class Behind:

@@ -26,6 +26,9 @@ PATH = "/connect/hub"
 OVERTAKEN = 3
 """A dial that another connection to the same hub has overtaken is repeated at once, at most this often."""
 
+SERVED = 1000
+"""Limit of links in ``GET /interconnect`` that other hubs have dialled."""
+
 COVERED, ITSELF, CUT = "covered", "itself", "cut"
 ADDRESS, NODE = "address", "node"
 """What a name may be by which a link to another hub is ended."""
@@ -296,9 +299,11 @@ class Interconnections:
         return DeferredList(gone)
 
     def status(self) -> list[dict[str, Any]]:
-        """Every link to another hub, dialled from here or from there, with its state."""
+        """Every link to another hub that was dialled from here, and the first `SERVED` of those that were
+        dialled from there, with their states.
+        """
         dialled = [interconnection.status() for interconnection in self._by_address.values()]
-        return dialled + [_served(link) for link in self._links_served()]
+        return dialled + [_served(link) for link in self._links_served()[:SERVED]]
 
     def _open(self, address: Address) -> Interconnection:
         interconnection = self._by_address.get(address)

@@ -1,17 +1,57 @@
-"""What a side shows of its links: the parts of ``/status`` and ``/metrics`` that every role has."""
+"""What a side shows of its links: the parts of ``/status`` and ``/metrics`` that every role has.
+
+Each list is bounded, since others decide how many links, rooms and names there are. What a list leaves out is
+counted (`Shown.left_out`). Lists are built in steps of bounded time (`ces.ops.views`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
+from heapq import nlargest
+from typing import Any, TypeVar
 
 from ces.link.link import Link
 from ces.link.side import Side
+from ces.ops.views import Build
+
+SHOWN = 1000
+"""Limit of links, and of rooms, in one list of ``/status``."""
+
+SHOWN_SLOW = 100
+"""Limit of slow links in ``/status``. Each may have the names of 32 rooms."""
+
+STEP = 100
+"""Links that are shown in one step."""
+
+T = TypeVar("T")
 
 
-def registrations(links: Iterable[Link]) -> list[dict[str, Any]]:
-    """Those of the links that are connected."""
-    return [registration(link) for link in links if link.connected]
+class Shown:
+    """Lists for one answer.
+
+    left_out: how many each list leaves out, by its name. Complete lists are not named.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, int] = {}
+
+    def rest(self, name: str, left_out: int) -> None:
+        """Count what the list `name` leaves out."""
+        if left_out:
+            self.left_out[name] = left_out
+
+    def listed(
+        self, name: str, links: Iterable[T], show: Callable[[T], Any], limit: int = SHOWN
+    ) -> Generator[None, None, list[Any]]:
+        """The first `limit` of `links`, each as `show` shows it."""
+        every = list(links)
+        self.rest(name, max(0, len(every) - limit))
+        found = []
+        for number, link in enumerate(every[:limit], 1):
+            found.append(show(link))
+            if not number % STEP:
+                yield
+        return found
 
 
 def registration(link: Link) -> dict[str, Any]:
@@ -31,12 +71,17 @@ def registration(link: Link) -> dict[str, Any]:
     }
 
 
-def trouble(side: Side[Link]) -> dict[str, Any]:
+def trouble(side: Side[Link], shown: Shown) -> Build:
     """The links that are detached, slow or paused, and how much waits in all."""
+    detached = yield from shown.listed("detached", side.detached, registration)
+    # The fullest first: they are what an operator looks for.
+    slowest = nlargest(SHOWN_SLOW, side.slow, key=_waiting)
+    shown.rest("slow", len(side.slow) - len(slowest))
+    yield
     return {
-        "detached": [registration(link) for link in side.detached],
-        "slow": [_slow(link) for link in side.slow],
-        "held": [link.name for link in side.pressure.paused],
+        "detached": detached,
+        "slow": (yield from shown.listed("slow", slowest, _slow)),
+        "held": (yield from shown.listed("held", side.pressure.paused, _name)),
         "waiting-bytes": side.tally.bytes,
         "waiting-limit": side.settings.buffer_limit,
         "malformed": side.malformed,
@@ -44,6 +89,14 @@ def trouble(side: Side[Link]) -> dict[str, Any]:
         "missed": side.missed,
         "refused": dict(side.refused),
     }
+
+
+def _waiting(link: Link) -> int:
+    return link.queue.size
+
+
+def _name(link: Link) -> str:
+    return link.name
 
 
 def _slow(link: Link) -> dict[str, Any]:

@@ -12,6 +12,7 @@ in the links that its groups hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
+from itertools import islice
 from typing import Generic, TypeVar
 
 from ces.model.wire import EVERY_ROOM
@@ -250,17 +251,27 @@ class HubRoutes(Generic[L]):
         """The rooms that a link wants: a live view, which follows later changes."""
         return self._rooms_of[link].keys()
 
-    def wanted(self) -> list[bytes]:
-        """The rooms that messengers want, ``*`` included. A hub announces them to other hubs."""
-        return list(self._by_room[MESSENGER])
+    def wanted(self, kind: str = MESSENGER) -> list[bytes]:
+        """The rooms that messengers want, ``*`` included, or those that hubs do. A hub announces the rooms of
+        its messengers to other hubs.
+        """
+        return list(self._by_room[kind])
 
     def is_wanted(self, room: bytes) -> bool:
         """Whether a messenger has subscribed to `room` by name. ``*`` counts only as the name ``*``."""
         return room in self._by_room[MESSENGER]
 
-    def messengers_by_room(self) -> dict[bytes, list[L]]:
-        """The messengers that want each room."""
-        return {room: list(links) for room, links in self._by_room[MESSENGER].items()}
+    def first_wanted(self, limit: int) -> list[bytes]:
+        """The first `limit` rooms that messengers want, the oldest first."""
+        return list(islice(self._by_room[MESSENGER], limit))
+
+    def wanted_rooms(self) -> int:
+        """How many rooms messengers want."""
+        return len(self._by_room[MESSENGER])
+
+    def listeners(self, room: bytes, kind: str = MESSENGER) -> list[L]:
+        """The links of a kind that have subscribed to `room` by name, in the order in which they did."""
+        return list(self._by_room[kind].get(room, ()))
 
     def __contains__(self, link: L) -> bool:
         return link in self._kinds

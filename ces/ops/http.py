@@ -9,6 +9,8 @@
 ``GET /metrics``               the counters, for Prometheus
 =============================  ===========================================================================
 
+Status and metrics are views (`ces.ops.views`): bounded, built in slices, shared by all who ask.
+
 Every error is answered with one plain sentence, never with an HTML page or a traceback.
 
 Importing Klein imports Twisted's global reactor. To use another reactor, install it first, as twistd does.
@@ -18,13 +20,14 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, cast
 
 import msgspec
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -45,6 +48,7 @@ from ces.ops.entrance import Entrance, Place
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
+from ces.ops.views import Build, Busy, Views, ready
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
 """A request target in absolute form (RFC 9112 section 3.2.2): authority, and path with query."""
@@ -145,6 +149,22 @@ class BoundedRequest(Request):
         if absolute is not None:
             path = self._origin_form(*absolute.groups())
         super().requestReceived(command, path, version)
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        super().finish()
+        self._let_go()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is closed before the answer is complete."""
+        super().connectionLost(reason)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Refer to the transport no more. Klein leaves each request in a reference cycle (a closure that
+        refers to itself), which would keep what the transport has not sent until the cycle is collected.
+        """
+        self.transport = self.producer = None
 
     def _judge_host(self, version: bytes) -> str | None:
         """What is wrong with the Host header (RFC 9112 section 3.2), as a sentence; None when nothing is."""
@@ -361,6 +381,8 @@ class BoundedChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """The transport has taken the answer: continue with the next request."""
         super().resumeProducing()
+        if self._waitingForTransport:
+            return  # it was given the next piece of the answer
         if self._behind is not None:
             request, self._behind = self._behind, None
             self.requestDone(request)
@@ -496,7 +518,8 @@ def add_common_routes(
     bin: str,
     clock: IReactorTime,
     levels: LogLevels,
-    info: Callable[[], Mapping[str, object]],
+    views: Views,
+    info: Callable[[], Build],
     counters: Counters,
     sick: Callable[[], str | None] = lambda: None,
 ) -> None:
@@ -506,22 +529,29 @@ def add_common_routes(
     the status counts from this call.
 
     :param bin: the program's name in the status, for example ``ces-hub``.
-    :param info: returns the ``info`` of the status.
+    :param views: answers with what is built in slices.
+    :param info: begins to build the ``info`` of the status, a mapping.
     :param counters: returns the metrics.
     :param sick: returns why the role cannot do its work, as a sentence, or None when it can.
     """
     started = clock.seconds()
     metrics = Metrics(counters)
 
-    def status(request: IRequest) -> bytes:
+    def build_status() -> Build:
         uptime = clock.seconds() - started
-        return json_answer(request, envelope(bin, ces.__version__, uptime, info(), sick()))
+        built = yield from info()
+        return envelope(bin, ces.__version__, uptime, built, sick())
+
+    def status(request: IRequest) -> Deferred[None]:
+        return views.answer(request, "status", build_status)
 
     def health(request: IRequest) -> bytes:
         return text(request, 200, "ok")
 
-    def scrape(request: IRequest) -> bytes:
-        return _answer(request, 200, CONTENT_TYPE, metrics.exposition())
+    def scrape(request: IRequest) -> Deferred[None]:
+        return views.answer(
+            request, "metrics", lambda: ready(None), lambda _: metrics.exposition(), CONTENT_TYPE
+        )
 
     def log_level(request: IRequest) -> bytes:
         return text(request, 200, levels.level)
@@ -561,5 +591,10 @@ def _add_faults(app: Klein, log: Logger) -> None:
         log.failure("{method} {path} failed", failure, method=request.method, path=cast(Any, request).path)
         return text(request, 500, "Internal error: the log has the details.")
 
+    def busy(request: IRequest, failure: Failure) -> bytes:
+        request.setHeader("Retry-After", "1")
+        return text(request, 503, f"{failure.value}: try again.")
+
     app.handle_errors(HTTPException)(refuse)
+    app.handle_errors(Busy)(busy)
     app.handle_errors(Exception)(fail)

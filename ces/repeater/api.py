@@ -15,36 +15,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
-import msgspec
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
-from ces.config.values import did_you_mean, integer
+from ces.config.values import integer
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
-from ces.model.event import rfc3339
 from ces.model.posted import MalformedEvent, reading_posted
 from ces.ops.clock import utc_now
 from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
+from ces.ops.query import QueryError, read_query
+from ces.ops.views import Views, to_compact_json
+from ces.repeater import shown
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.repeater import Repeater
 from ces.repeater.routes_file import target_url
-from ces.repeater.undelivered import Entry
 from ces.uplink.spool_file import SpoolFile
 
 SHOWN, SHOWN_AT_MOST = 100, 10_000
 """Default and largest number of events in an answer to ``GET /undelivered``."""
-
-SHOWN_BYTES = 8 * 2**20
-"""Size of events, in bytes, after which an answer to ``GET /undelivered`` adds no more."""
-
-_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class RepeaterApi:
@@ -62,6 +57,7 @@ class RepeaterApi:
     ) -> None:
         self._repeater = repeater
         self._now = now
+        self._views = Views(reactor, repeater.side.refuse)
         self._factory = ServingFactory(repeater, repeater.side, OUTSIDE, reactor, read_outside())
         self.app = Klein()
         # A link may be for the blank room (/connect//id), which a branch route does not match.
@@ -78,7 +74,8 @@ class RepeaterApi:
             bin="ces-repeater",
             clock=reactor,
             levels=levels,
-            info=lambda: {"node": repeater.node, "repeater": repeater.status()},
+            views=self._views,
+            info=lambda: shown.info(repeater),
             counters=lambda: counters(repeater),
             sick=lambda: repeater.hub.away,
         )
@@ -105,76 +102,31 @@ class RepeaterApi:
         self._repeater.insert(runs)
         return text(request, 200, "ok")
 
-    def _undelivered(self, request: IRequest) -> bytes:
+    def _undelivered(self, request: IRequest) -> bytes | Deferred[None]:
         try:
-            limit, target = _asked(request, "limit", "target")
-        except ValueError as fault:
+            asked = read_query(request, {"limit": integer(0, SHOWN_AT_MOST).parse, "target": target_url})
+        except QueryError as fault:
             return text(request, 400, str(fault))
+        limit, target = asked.get("limit", SHOWN), asked.get("target")
         kept = self._repeater.pool.undelivered
-        newest: list[dict[str, Any]] = []
-        size = 0
-        for entry, event in kept.newest(target):
-            if len(newest) >= limit or size > SHOWN_BYTES:
-                break
-            newest.append(_shown(entry, event))
-            size += len(event)
-        answer = {**kept.status(), "targets": kept.by_target(), "newest": newest}
-        return json_answer(request, answer, indent=False)
+        key = ("undelivered", limit, target)
+        return self._views.answer(request, key, lambda: shown.letters(kept, limit, target), to_compact_json)
 
     def _retry(self, request: IRequest) -> bytes:
         try:
-            _, target = _asked(request, "target")
-        except ValueError as fault:
+            target = read_query(request, {"target": target_url}).get("target")
+        except QueryError as fault:
             return text(request, 400, str(fault))
         pool = self._repeater.pool
         return json_answer(request, {"retried": pool.retry(target), "undelivered": pool.undelivered.records})
 
     def _remove(self, request: IRequest) -> bytes:
         try:
-            _, target = _asked(request, "target")
-        except ValueError as fault:
+            target = read_query(request, {"target": target_url}).get("target")
+        except QueryError as fault:
             return text(request, 400, str(fault))
         kept = self._repeater.pool.undelivered
         return json_answer(request, {"removed": kept.remove(target), "undelivered": kept.records})
-
-
-def _asked(request: IRequest, *names: str) -> tuple[int, str | None]:
-    """Parse the limit and the target in a request's query.
-
-    :param names: the allowed parameters. Others are errors: a mistyped ``target`` would otherwise mean all
-        targets.
-    :raises ValueError: when the query is wrong; the text is a sentence.
-    """
-    limit, target = SHOWN, None
-    # Not request.args, which omits a name without "=".
-    query = request.uri.partition(b"?")[2].decode("ascii", "replace")
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        try:
-            if name not in names:
-                raise ValueError(f"there is no such parameter{did_you_mean(name, names)}")
-            if name == "limit":
-                limit = integer(0, SHOWN_AT_MOST).parse(value)
-            else:
-                target = target_url(value)
-        except ValueError as fault:
-            end = "" if str(fault).endswith("?") else "."
-            raise ValueError(f"Parameter {name[:80]!r}: {fault}{end}") from None
-    return limit, target
-
-
-def _shown(entry: Entry, event: bytes) -> dict[str, Any]:
-    try:
-        event.decode()  # msgspec does not check that raw values are UTF-8
-        as_it_came: object = _json(event)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        as_it_came = event.decode("utf-8", "replace")
-    return {
-        "target": entry.target,
-        "room": entry.room.decode("utf-8", "replace"),
-        "when": rfc3339(datetime.fromtimestamp(entry.when, UTC)),
-        "why": entry.why,
-        "event": as_it_came,
-    }
 
 
 def _spool_file(file: SpoolFile | None) -> dict[str, tuple[str, str, Any]]:

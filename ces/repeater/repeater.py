@@ -17,13 +17,12 @@ from treq.client import HTTPClient
 from twisted.logger import Logger
 
 from ces.link.link import Link, Owner, Refused
-from ces.link.shown import trouble
 from ces.link.side import Side
 from ces.model.routing import HUB, RepeaterRoutes
 from ces.model.wire import Run
 from ces.repeater.hub_link import HubLink
 from ces.repeater.idle import Idle
-from ces.repeater.inbound import OUTSIDE, place_of
+from ces.repeater.inbound import OUTSIDE
 from ces.repeater.link_target import ITSELF
 from ces.repeater.link_target import KIND as TARGET
 from ces.repeater.outbound import Pool
@@ -175,32 +174,15 @@ class Repeater(Owner):
         """How many links from outside are connected."""
         return sum(link.connected for link in self._inbound)
 
-    def status(self) -> dict[str, Any]:
-        """The state of the hub link, of the routes, of each target and of each inbound link."""
-        return {
-            "id": self.name,
-            "hub": self.hub.status(),
-            "routes": self._patterns,
-            "targets": self.pool.status(),
-            "undelivered": self.pool.undelivered.status(),
-            "inbound": [_visitor(link) for link in self._inbound if link.connected],
-            "received": self.received_records,
-            "unrouted": self.unrouted,
-            **trouble(self.side),
-        }
+    def visitors(self) -> list[Link]:
+        """The links from outside that are connected, the oldest first."""
+        return [link for link in self._inbound if link.connected]
+
+    @property
+    def routes(self) -> Routes:
+        """The routes in force."""
+        return self._patterns
 
 
 def _close_idle(link: Link) -> None:
     link.end(NORMAL, "idle")
-
-
-def _visitor(link: Link) -> dict[str, Any]:
-    room, name = place_of(link.path)
-    return {
-        "id": name,
-        "room": room,
-        "peer": link.peer,
-        "dialect": link.dialect,
-        "received": link.records_in,
-        "malformed": link.malformed,
-    }

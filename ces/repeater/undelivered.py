@@ -65,6 +65,7 @@ class Undelivered:
         self.bytes = self.records = 0
         self.retried = self.removed = self.lost = 0
         self._entries: deque[Entry] = deque()
+        self._records_of: Counter[str] = Counter()
 
     def put(self, target: str, run: Run, why: str, now: float) -> int:
         """Add a run that a target did not get.
@@ -85,6 +86,7 @@ class Undelivered:
             self._entries.append(entry)
             self.bytes += entry.size
             self.records += count
+            self._records_of[target] += count
             while self.bytes > self.limit:
                 lost += self._count_out(self._entries.popleft())
         self.lost += lost
@@ -109,6 +111,7 @@ class Undelivered:
         """Count all records as lost and remove them, at shutdown. Returns their number."""
         lost = self.records
         self._entries.clear()
+        self._records_of.clear()
         self.bytes = self.records = 0
         self.lost += lost
         return lost
@@ -122,10 +125,7 @@ class Undelivered:
 
     def by_target(self) -> dict[str, int]:
         """The number of records for each target that has any."""
-        counts: Counter[str] = Counter()
-        for entry in self._entries:
-            counts[entry.target] += entry.records
-        return dict(counts)
+        return dict(self._records_of)
 
     def status(self) -> dict[str, int]:
         """The state as ``/status`` shows it. `buffer-utilization` and `buffer-capacity` are in bytes."""
@@ -152,4 +152,7 @@ class Undelivered:
     def _count_out(self, entry: Entry) -> int:
         self.bytes -= entry.size
         self.records -= entry.records
+        self._records_of[entry.target] -= entry.records
+        if not self._records_of[entry.target]:
+            del self._records_of[entry.target]
         return entry.records

@@ -8,6 +8,7 @@ import pytest
 
 from ces.hub.api import counters
 from ces.hub.hub import MeetsItself
+from ces.hub.shown import status
 from ces.link.link import Link, Refused
 from ces.link.shown import registration
 from ces.model.control import Gap, Hello, SubscriptionChange
@@ -16,6 +17,7 @@ from ces.session.life import GOING_AWAY, PROTOCOL_ERROR, REPLACED
 from tests.support.hubs import Floor
 from tests.support.links import run
 from tests.support.turns import TurnClock
+from tests.support.views import built
 
 
 @pytest.fixture
@@ -263,7 +265,7 @@ def test_the_status_shows_each_link_with_its_buffer(floor):
     reader, writer = floor.link("messenger", "ITB-1"), floor.link("messenger")
     block(floor, reader)
     floor.send(writer, "ITB-1", "a")
-    nexus = floor.hub.status()
+    nexus = built(status(floor.hub))
     assert [len(nexus[key]) for key in ("hubs", "messengers", "repeaters")] == [0, 2, 1]
     (shown,) = nexus["messenger-mapping"]["ITB-1"]
     assert shown["id"] == reader.name
@@ -282,13 +284,13 @@ def test_a_messenger_that_was_cut_gets_what_came_meanwhile_when_it_is_back(floor
     reader, writer = floor.link("messenger", "ITB-1", dialect=CES2), floor.link("messenger")
     floor.cut(reader)
     floor.send(writer, "ITB-1", "a")
-    assert floor.hub.status()["messengers"] == [registration(writer)]
-    assert [one["id"] for one in floor.hub.status()["detached"]] == [reader.name]
+    assert built(status(floor.hub))["messengers"] == [registration(writer)]
+    assert [one["id"] for one in built(status(floor.hub))["detached"]] == [reader.name]
     assert texts(floor, reader) == []
     floor.resume(reader)
     floor.send(writer, "ITB-1", "b")
     assert texts(floor, reader) == ["a", "b"]
-    assert floor.hub.status()["detached"] == []
+    assert built(status(floor.hub))["detached"] == []
 
 
 @pytest.mark.parametrize("ends", ["the window passes", "it is closed", "it never had a session"])

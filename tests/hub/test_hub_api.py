@@ -6,11 +6,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 
 from ces.hub.api import HubApi
-from ces.hub.interconnect import Interconnections, hub_address
+from ces.hub.interconnect import SERVED, Interconnections, hub_address
 from ces.model.wire import CES2
 from ces.ops.logging import LogLevels
 from tests.support.hubs import Floor
@@ -52,10 +53,16 @@ class Asked:
         self._treq = StubTreq(api.app.resource())
 
     def delete(self, path: str) -> tuple[int, str]:
+        return self._ask("DELETE", f"/interconnect/{path}")
+
+    def get(self, path: str) -> tuple[int, str]:
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str) -> tuple[int, str]:
         answers: list[tuple[int, str]] = []
 
         async def ask() -> None:
-            response = await self._treq.delete(f"http://hub:7100/interconnect/{path}")
+            response = await self._treq.request(method, f"http://hub:7100{path}")
             answers.append((response.code, (await response.content()).decode()))
 
         Deferred.fromCoroutine(ask()).addErrback(lambda failure: failure.raiseException())
@@ -91,3 +98,40 @@ def test_without_a_kind_a_name_ends_what_it_can_only_mean() -> None:
     assert (code, json.loads(body)) == (200, {"ended": [DIALLED]})
     assert asked.delete("nobody") == (404, "There is no link to 'nobody'.")
     assert asked.delete("ftp://x")[0] == 400
+
+
+def test_the_rooms_are_shown_as_the_query_says() -> None:
+    asked = Asked()
+    asked.floor.link("messenger", "ITB-1", "ITB 2", "JKB-1", dialect=CES2, node="me")
+    code, body = asked.get("/rooms?prefix=ITB&limit=1&link=messenger%20me")
+    assert (code, json.loads(body)) == (
+        200,
+        {
+            "rooms": [{"room": "ITB 2", "messengers": 1, "hubs": 0, "listeners": ["messenger me"]}],
+            "of": 2,
+            "next": "ITB 2",
+        },
+    )
+    code, body = asked.get("/rooms?prefix=ITB&after=ITB%202")
+    assert [one["room"] for one in json.loads(body)["rooms"]] == ["ITB-1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("limit=0", "Parameter 'limit': expected a whole number from 1 to 1000, got '0'."),
+        ("perfix=A", "Parameter 'perfix': there is no such parameter; did you mean prefix?"),
+        ("prefix=A&prefix=B", "Parameter 'prefix': it is given more than once."),
+        ("prefix=%ff", "The query is not UTF-8."),
+    ],
+)
+def test_a_wrong_parameter_is_answered_with_a_sentence(query: str, sentence: str) -> None:
+    assert Asked().get(f"/rooms?{query}") == (400, sentence)
+
+
+def test_a_list_of_hubs_that_dialled_this_one_is_bounded() -> None:
+    asked = Asked()
+    for number in range(SERVED + 10):
+        asked.floor.link("hub", dialect=CES2, node=f"h{number}")
+    code, body = asked.get("/interconnect")
+    assert (code, len(json.loads(body))) == (200, SERVED + 1)

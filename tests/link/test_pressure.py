@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from ces.hub.hub import Hub
 from ces.hub.settings import HubSettings
+from ces.hub.shown import status
 from ces.link.connection import Connection
 from ces.link.link import Link
 from ces.link.pressure import Pressure
@@ -26,6 +27,7 @@ from ces.session.priority import priority_tags
 from ces.session.queue import SendQueue, Tally
 from tests.support.hubs import Floor as Plain
 from tests.support.links import UPGRADE, Lines, frame, read_frames
+from tests.support.views import built
 
 pytestmark = pytest.mark.usefixtures("bare_records")
 
@@ -101,7 +103,7 @@ def test_who_feeds_a_congested_link_is_paused_until_it_has_drained(floor: Floor)
     assert not writer.is_read
     other.fill("B")
     assert other.is_read, "it feeds nobody who is congested"
-    assert floor.hub.status()["held"] == [writer.link.name]
+    assert built(status(floor.hub))["held"] == [writer.link.name]
     slow.connection.resumeProducing()
     floor.pass_time(0.05)
     assert writer.is_read
@@ -316,7 +318,7 @@ def test_too_much_for_all_links_together_costs_the_fullest() -> None:
     assert floor.hub.side.tally.bytes <= 50_000
     assert (large.link.dropped > 10, small.link.dropped) == (True, 0)
     assert "too much waits for all links together" in floor.lines[-1]
-    (first, _) = floor.hub.status()["slow"]
+    (first, _) = built(status(floor.hub))["slow"]
     assert first["dropped-rooms"] == {"A": large.link.dropped}
 
 

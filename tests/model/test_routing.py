@@ -162,7 +162,9 @@ class Routing(RuleBasedStateMachine):
         for link, rooms in self.slow.wants.items():
             assert link in self.routes
             assert set(self.routes.rooms(link)) == rooms
-        assert {room: set(links) for room, links in self.routes.messengers_by_room().items()} == {
+        rooms = self.routes.first_wanted(1000)
+        assert (len(rooms), self.routes.first_wanted(1)) == (self.routes.wanted_rooms(), rooms[:1])
+        assert {room: set(self.routes.listeners(room)) for room in rooms} == {
             room: {
                 link
                 for link, rooms in self.slow.wants.items()

@@ -157,7 +157,7 @@ def test_an_unused_link_is_closed_with_1000_and_a_used_one_is_not(bench: Bench) 
         used.send(record("R"))
     assert unused.frames()[-1] == (8, (1000).to_bytes(2, "big") + b"idle")
     assert used.frames() == []
-    assert [visitor["id"] for visitor in bench.repeater.status()["inbound"]] == ["visitor"]
+    assert [place_of(link.path).id for link in bench.repeater.visitors()] == ["visitor"]
     used.gone()
     unused.gone()
 

@@ -422,7 +422,7 @@ def test_what_is_undelivered_is_shown_newest_first_with_totals(bench: Bench, api
         "event": json.loads(run("A", "4").events[0]),
     }
     assert [one["event"]["key"] for one in newest] == ["4", "3"]
-    assert answer == {**bench.repeater.status()["undelivered"], "targets": {COLLECTOR: 3, CP1: 1}}
+    assert answer == {**bench.repeater.pool.undelivered.status(), "targets": {COLLECTOR: 3, CP1: 1}}
     assert answer["records"] == 4
 
 
@@ -438,7 +438,7 @@ def test_an_answer_is_bounded(bench: Bench, api: Api, monkeypatch: pytest.Monkey
     assert len(json.loads(api.ask("GET", "/undelivered")[1])["newest"]) == SHOWN
     assert json.loads(api.ask("GET", "/undelivered?limit=0")[1])["newest"] == []
     assert len(json.loads(api.ask("GET", "/undelivered?limit=10000")[1])["newest"]) == 2 * SHOWN + 4
-    monkeypatch.setattr("ces.repeater.api.SHOWN_BYTES", 10)
+    monkeypatch.setattr("ces.repeater.shown.LETTERS_BYTES", 10)
     assert len(json.loads(api.ask("GET", "/undelivered")[1])["newest"]) == 1
 
 

@@ -131,8 +131,7 @@ async def hub(kills: int, seed: int, reactor: Any, folder: Path, width: int = 5)
     findings: list[str] = []
 
     def rooms_are_known() -> bool:
-        nexus = role.info()["nexus"]
-        return all(knows(nexus, witness.name, ROOM_NAMES) for witness in witnesses)
+        return all(knows(role, witness.name, ROOM_NAMES) for witness in witnesses)
 
     def no_more_comes() -> bool:
         return lives.complete or (lives.answered and time.monotonic() > lives.arrived + 1)
@@ -506,8 +505,8 @@ async def herd(clients: int, seed: int, reactor: Any, folder: Path) -> Seen:
     seen: Seen = {"clients": clients}
 
     def subscribed() -> bool:
-        nexus = role.info()["nexus"]
-        return len(nexus["messengers"]) == clients and len(nexus["messenger-mapping"]) == min(clients, 1000)
+        totals = role.info()["nexus"]["totals"]
+        return (totals["messengers"], totals["rooms"]) == (clients, min(clients, 1000))
 
     try:
         for start in range(0, clients, 100):

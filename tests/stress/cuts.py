@@ -276,10 +276,11 @@ class Site:
     async def rooms_are_known(self) -> bool:
         """Whether the hubs know the rooms of those that change them."""
         hubs = [role for role in self.roles if role.role == "ces-hub"]
-        infos = await gatherResults([deferToThread(hub.info) for hub in hubs])
-        return all(
-            any(knows(info["nexus"], one.name, self.lives.rooms(one.name)) for info in infos)
-            for one in self._waverers
+        return await deferToThread(
+            lambda: all(
+                any(knows(hub, one.name, self.lives.rooms(one.name)) for hub in hubs)
+                for one in self._waverers
+            )
         )
 
     def faults(self) -> dict[str, int]:

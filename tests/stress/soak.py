@@ -462,8 +462,7 @@ class Soak:
 
     def _rooms_are_known(self) -> bool:
         """Whether each hub knows the rooms of its permanent clients."""
-        nexus = {hub: hub.info()["nexus"] for hub in self.hubs}
-        return all(knows(nexus[hub], node, self.lives.rooms(node)) for node, hub in self.receivers)
+        return all(knows(hub, node, self.lives.rooms(node)) for node, hub in self.receivers)
 
     async def _until(self, condition: Callable[[], bool]) -> bool:
         end = time.monotonic() + PATIENCE

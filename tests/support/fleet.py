@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,17 @@ class Role:
 
     def info(self) -> dict:
         return json.loads(self.get("/status")[1])["info"]
+
+    def rooms(self, link: str = "", prefix: str = "") -> set[str]:
+        """All rooms that a hub knows to be listened to, or those of the links with this name."""
+        found: set[str] = set()
+        asked = {"prefix": prefix, "limit": "1000"} | ({"link": link} if link else {})
+        while True:
+            answer = json.loads(self.get(f"/rooms?{urllib.parse.urlencode(asked)}")[1])
+            found.update(one["room"] for one in answer["rooms"])
+            if answer["next"] is None:
+                return found
+            asked["after"] = answer["next"]
 
 
 def twistd_script() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ces.messenger import Messenger
+from tests.support.fleet import Role
 from tests.support.lives import Lives
 from tests.support.numbered import ROOM_NAMES, Subscriber
 
@@ -47,16 +48,9 @@ class Flapper:
             self._reactor.callLater(PAUSE, self._step)
 
 
-def knows(nexus: dict[str, Any], node: str, rooms: Iterable[str]) -> bool:
-    """Whether a hub knows that the messenger of this node is subscribed to exactly these rooms.
-
-    :param nexus: of the hub's status.
-    """
-    name = f"messenger {node}"
-    known = {
-        room for room, links in nexus["messenger-mapping"].items() if name in [one["id"] for one in links]
-    }
-    return known == set(rooms)
+def knows(hub: Role, node: str, rooms: Iterable[str]) -> bool:
+    """Whether a hub knows that the messenger of this node is subscribed to exactly these rooms."""
+    return hub.rooms(f"messenger {node}") == set(rooms)
 
 
 class Waverer(Subscriber):

@@ -1,0 +1,151 @@
+"""What a hub shows of itself: ``info`` of ``/status``, and the rooms that are listened to.
+
+The envelope is what the fleet's monitoring decodes: lists of links with `id`, `buffer-capacity` and
+`buffer-utilization`. Each list is bounded; `totals` and `left-out` say what there is beyond it, and ``GET
+/links`` and ``GET /rooms`` show that page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Any
+
+from ces.hub.hub import Hub
+from ces.link.link import Link
+from ces.link.shown import SHOWN, STEP, Shown, registration, trouble
+from ces.model.routing import HUB, KINDS, MESSENGER
+from ces.ops.views import Build
+
+LISTENERS = 10
+"""Limit of links that ``/status`` and ``/rooms`` show for one room."""
+
+ROOMS, ROOMS_AT_MOST = 100, 1000
+"""Default and largest number of rooms in an answer to ``GET /rooms``."""
+
+ROOMS_STEP = 5000
+"""Rooms that are looked at in one step."""
+
+
+@dataclass(frozen=True)
+class RoomsAsked:
+    """What ``GET /rooms`` asks for.
+
+    prefix: the rooms that begin so. after: those that come after this one, bytewise. limit: the first so
+    many of them. link: those of the links with this name.
+    """
+
+    prefix: bytes = b""
+    after: bytes | None = None
+    limit: int = ROOMS
+    link: str | None = None
+
+
+def info(hub: Hub) -> Build:
+    """``info`` of ``/status``."""
+    return {"node": hub.node, "nexus": (yield from status(hub))}
+
+
+def status(hub: Hub) -> Build:
+    """``info.nexus`` of ``/status``. Links that have no connection are in `detached` only."""
+    shown = Shown()
+    lists: dict[str, Any] = {}
+    totals: dict[str, int] = {}
+    for kind in KINDS:
+        connected = [link for link in hub.routes.links(kind) if link.connected]
+        totals[f"{kind}s"] = len(connected)
+        yield
+        lists[f"{kind}s"] = yield from shown.listed(f"{kind}s", connected, registration)
+    lists["messenger-mapping"] = yield from _mapping(hub, shown)
+    lists |= yield from trouble(hub.side, shown)
+    totals |= {"rooms": hub.routes.wanted_rooms(), "subscriptions": hub.routes.wants}
+    return {**lists, "totals": totals, "left-out": shown.left_out}
+
+
+def _mapping(hub: Hub, shown: Shown) -> Build:
+    """The first rooms that messengers want, each with the first of those that are connected."""
+    routes = hub.routes
+    rooms = routes.first_wanted(SHOWN)
+    shown.rest("rooms", routes.wanted_rooms() - len(rooms))
+    mapping: dict[str, list[dict[str, Any]]] = {}
+    beyond = 0
+    for number, room in enumerate(rooms, 1):
+        connected = [link for link in routes.listeners(room) if link.connected]
+        mapping[room.decode()] = [_brief(link) for link in connected[:LISTENERS]]
+        beyond += max(0, len(connected) - LISTENERS)
+        if not number % STEP or len(connected) > STEP:
+            yield
+    shown.rest("listeners", beyond)
+    return mapping
+
+
+def _brief(link: Link) -> dict[str, Any]:
+    """A link as the fleet's monitoring decodes it."""
+    return {
+        "id": link.name,
+        "buffer-utilization": link.queue.size,
+        "buffer-capacity": link.queue.limit,
+    }
+
+
+def rooms(hub: Hub, asked: RoomsAsked) -> Build:
+    """The answer to ``GET /rooms``: rooms in bytewise order, with those who listen to them.
+
+    The rooms may change while they are looked at: what is shown may be of the beginning or of the end.
+    """
+    routes = hub.routes
+    first: list[bytes] = []
+    found = 0
+    for names, known in (yield from _named(hub, asked.link)):
+        for start in range(0, len(names), ROOMS_STEP):
+            piece = [
+                room
+                for room in names[start : start + ROOMS_STEP]
+                if room.startswith(asked.prefix) and not known(room)
+            ]
+            found += len(piece)
+            if asked.after is not None:
+                piece = [room for room in piece if room > asked.after]
+            if len(first) > asked.limit:
+                piece = [room for room in piece if room < first[-1]]
+            first = nsmallest(asked.limit + 1, [*first, *piece])
+            yield
+    shown = []
+    for number, room in enumerate(first[: asked.limit], 1):
+        listeners = {kind: routes.listeners(room, kind) for kind in (MESSENGER, HUB)}
+        links = [*listeners[MESSENGER], *listeners[HUB]]
+        shown.append(
+            {
+                "room": room.decode(),
+                "messengers": len(listeners[MESSENGER]),
+                "hubs": len(listeners[HUB]),
+                "listeners": [link.name for link in links[:LISTENERS]],
+            }
+        )
+        if not number % STEP or len(links) > STEP:
+            yield
+    more = len(first) > asked.limit and asked.limit > 0
+    return {"rooms": shown, "of": found, "next": first[asked.limit - 1].decode() if more else None}
+
+
+def _named(hub: Hub, link: str | None) -> Build:
+    """The names of rooms, in lists; each with a function that tells which of them were in a list before."""
+    routes = hub.routes
+
+    def never(room: bytes) -> bool:
+        return False
+
+    if link is None:
+        return [(routes.wanted(), never), (routes.wanted(HUB), routes.is_wanted)]
+    before: set[bytes] = set()
+    lists: list[tuple[list[bytes], Callable[[bytes], bool]]] = []
+    for kind in (MESSENGER, HUB):
+        for one in routes.links(kind):
+            if one.name == link:
+                lists.append((list(routes.rooms(one)), never))
+        yield
+    if len(lists) < 2:
+        return lists
+    before.update(*[names for names, _ in lists])
+    return [(list(before), never)]
