@@ -34,6 +34,9 @@ IDLE_ROOMS = 10
 """Rooms that each idle link subscribes to in `growth`, 100,000 in total."""
 
 SUBSCRIBERS, ROOMS_EACH = 1000, 1000
+SUBSCRIPTION_LIMIT = 2 * SUBSCRIBERS * ROOMS_EACH
+"""They all come from one address, which may not have all that there is."""
+
 LEAVER_ROOMS = 100_000
 ROOMS_AT_A_TIME = 1000
 """Rooms in one subscription change, as in our messenger."""
@@ -50,7 +53,7 @@ def serving(endpoint: str = "tcp:{}:interface=127.0.0.1") -> Iterator[Server]:
     # Raise the limit of descriptors to the maximum. The hub inherits it.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    server = hub(endpoint=endpoint)
+    server = hub("--subscription-limit", str(SUBSCRIPTION_LIMIT), endpoint=endpoint)
     try:
         yield server
     finally:

@@ -200,5 +200,16 @@ def counters(hub: Hub) -> dict[str, tuple[str, str, Any]]:
             "gauge",
             {(("kind", kind),): sum(link.connected for link in routes.links(kind)) for kind in KINDS},
         ),
+        "ces_hub_short_links": (
+            "Links that have fewer rooms than they asked for.",
+            "gauge",
+            hub.subscriptions.short,
+        ),
+        "ces_hub_subscriptions": ("Rooms that links are subscribed to, of all links.", "gauge", routes.wants),
+        "ces_hub_waiting_subscriptions": (
+            "Rooms that links asked for and get when others are given up.",
+            "gauge",
+            hub.subscriptions.waiting,
+        ),
         **link_counters(side, "ces_hub"),
     }

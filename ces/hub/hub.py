@@ -1,6 +1,7 @@
 """The hub: takes records from its links and puts them into the queues of the links that want them.
 
-Owns the routes, the links and what is held for a repeater; does not know sockets, HTTP or who dialled whom.
+Owns the routes, the links, their subscriptions and what is held for a repeater; does not know sockets, HTTP
+or who dialled whom.
 The way of an event::
 
     link -> received(link, runs) -> routes.destinations(room, kind) -> put(run) into queues -> turn -> write
@@ -18,15 +19,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ces.hub.settings import HubSettings
+from ces.hub.subscriptions import Subscriptions
 from ces.link.link import Announcement, Link, Owner, Refused
 from ces.link.schedule import Step
 from ces.link.side import Side
-from ces.model.control import Error, Gap, SubscriptionChange
+from ces.model.control import Gap, SubscriptionChange
 from ces.model.routing import HUB, MESSENGER, REPEATER, Group, HubRoutes
-from ces.model.wire import BATCH_BYTES, CES1, CES2, EVERY_ROOM, Run, mixed
+from ces.model.wire import BATCH_BYTES, CES1, EVERY_ROOM, Run, mixed
 from ces.session.held import Held
 from ces.session.interest import Interest
-from ces.session.life import NOT_ALLOWED
 
 SLICE = 128 * 2**20
 """How much one link's records may cost in a turn: each run costs `LOOKUP`, each delivery its bytes and
@@ -76,8 +77,7 @@ class Hub(Owner):
         """The hubs that are told which rooms are wanted, with what each is still to be told."""
         self._behind: dict[Link | None, Behind] = {}
         """Links that have sent more than a `SLICE`, with what is still to be routed; None for HTTP."""
-        self._whole: dict[Link, None] = {}
-        """Hubs that get every room, asked for or not, since they want more than is remembered of them."""
+        self.subscriptions = Subscriptions(self.routes, settings, self.side, clock, self._change)
 
     # -- links come and go -----------------------------------------------------------------------------------
 
@@ -116,6 +116,7 @@ class Hub(Owner):
     def joined(self, link: Link) -> None:
         """A link of any kind came."""
         self.routes.join(link, link.kind, everything=link.kind == HUB and link.dialect == CES1)
+        self.subscriptions.joined(link)
         self.side.limited.info(
             f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
         )
@@ -141,15 +142,14 @@ class Hub(Owner):
         self.routes.wake(link)
         self.side.limited.info(f"{link.kind} attached", "{link} is back", link=link.name)
         if link.kind == HUB and link.dialect == CES1:
-            self.routes.subscribe(link, [EVERY_ROOM])
+            self.subscriptions.subscribe(link, [EVERY_ROOM])
         self._announce_to(link)
         self._hand_out(link)
 
     def left(self, link: Link, undelivered: list[Run]) -> None:
         """A link left; what it did not get goes to another repeater, or is counted as lost."""
         self._told.pop(link, None)
-        self._whole.pop(link, None)
-        self._change(self.routes.leave(link))
+        self.subscriptions.left(link)
         self.side.limited.info(
             f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=link.ended
         )
@@ -191,46 +191,9 @@ class Hub(Owner):
             return
         rooms = [room.encode() for room in message.rooms]
         if message.create:
-            within = self._within(link, rooms)
-            if link in self.routes:  # it may have ended with what it was told of a limit
-                self._change(self.routes.subscribe(link, within))
-            return
-        if not rooms:
-            self._whole.pop(link, None)
-        elif link in self._whole:
-            rooms = [room for room in rooms if room != EVERY_ROOM]
-            if not rooms:
-                return
-        self._change(self.routes.unsubscribe(link, rooms or None))
-
-    def _within(self, link: Link, rooms: list[bytes]) -> list[bytes]:
-        """As many of the rooms as the link may have. A hub that wants more gets every room instead: what is
-        too much for it is not lost.
-        """
-        mine = self.routes.rooms(link)
-        of_link, of_all = self.settings.room_limit, self.settings.subscription_limit
-        one, every = of_link - len(mine), of_all - self.routes.wants
-        free = max(0, min(one, every))
-        if len(rooms) <= free:
-            return rooms
-        new = [room for room in dict.fromkeys(rooms) if room not in mine]
-        if len(new) <= free:
-            return new
-        if link.kind == HUB:
-            if link in self._whole:
-                return []
-            self._whole[link] = None
-            limit = f"{of_link} rooms" if one <= every else f"{of_all} rooms in all"
-            self.side.refuse("rooms", f"more than {limit} for {link.name}: it gets every room")
-            return [EVERY_ROOM]
-        limit = f"{of_link}, the limit of one link"
-        if every < one:
-            limit = f"{of_all}, the limit of all links together"
-        reason = f"{len(new) - free} rooms beyond {limit}"
-        self.side.refuse("rooms", f"{reason}, for {link.name}")
-        if link.dialect == CES2:
-            link.tell(Error(code=NOT_ALLOWED, reason=reason))
-        return new[:free]
+            self.subscriptions.subscribe(link, rooms)
+        else:
+            self.subscriptions.unsubscribe(link, rooms)
 
     def _change(self, rooms: list[bytes]) -> None:
         """What messengers want has just changed in these rooms: the other hubs are told at the end of the
@@ -347,6 +310,7 @@ class Hub(Owner):
 
     def stop(self) -> None:
         """Wait for repeaters no more; what is still held is lost."""
+        self.subscriptions.stop()
         lost = sum(run.count for run in self.held.take(self._clock.seconds()))
         self._watch_held()
         if lost:

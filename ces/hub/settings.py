@@ -53,7 +53,8 @@ class HubSettings(LinkSettings):
     subscription_limit: int = option(
         1_000_000,
         integer(1, 10**8),
-        "Rooms that all links together may subscribe to, each counted once per link",
+        "Rooms that all links together may subscribe to, each counted once per link; a link may have as many"
+        " as are still free, the links of one address four times as many",
     )
     hold_time: float = option(
         30.0, seconds(0), "Time for which events wait for a repeater while none is connected"

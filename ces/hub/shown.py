@@ -13,6 +13,7 @@ from heapq import nsmallest
 from typing import Any
 
 from ces.hub.hub import Hub
+from ces.hub.subscriptions import Short
 from ces.link.link import Link
 from ces.link.shown import SHOWN, STEP, Shown, registration, trouble
 from ces.model.routing import HUB, KINDS, MESSENGER
@@ -59,6 +60,9 @@ def status(hub: Hub) -> Build:
         lists[f"{kind}s"] = yield from shown.listed(f"{kind}s", connected, registration)
     lists["messenger-mapping"] = yield from _mapping(hub, shown)
     lists |= yield from trouble(hub.side, shown)
+    lists["short"] = [_short(one) for one in hub.subscriptions.shorts(SHOWN)]
+    shown.rest("short", hub.subscriptions.short - len(lists["short"]))
+    yield
     totals |= {"rooms": hub.routes.wanted_rooms(), "subscriptions": hub.routes.wants}
     return {**lists, "totals": totals, "left-out": shown.left_out}
 
@@ -78,6 +82,10 @@ def _mapping(hub: Hub, shown: Shown) -> Build:
             yield
     shown.rest("listeners", beyond)
     return mapping
+
+
+def _short(short: Short) -> dict[str, Any]:
+    return {"id": short.link.name, "waiting": short.waiting, "forgotten": short.forgotten}
 
 
 def _brief(link: Link) -> dict[str, Any]:

@@ -153,23 +153,30 @@ def test_a_hub_that_gets_every_room_for_wanting_too_many_goes_on_so_when_it_want
     assert set(floor.hub.routes.rooms(other)) == {b"A"}, "it begins anew"
 
 
-def test_rooms_of_all_links_are_counted_and_those_beyond_the_limit_refused() -> None:
-    floor = Floor(subscription_limit=4)
-    first, second = (floor.link("messenger", "A", "B", dialect=CES2) for _ in range(2))
-    floor.hub.told(second, SubscriptionChange(["B", "C"], True))
+def test_rooms_of_all_links_are_counted_and_those_beyond_the_share_of_a_link_refused() -> None:
+    floor = Floor(subscription_limit=100)
+    names = [f"{number}" for number in range(40)]
+    first, second = (floor.link("messenger", *names, dialect=CES2) for _ in range(2))
+    assert [len(floor.hub.routes.rooms(link)) for link in (first, second)] == [40, 30], (
+        "half of what was free"
+    )
     assert floor.told(second) == [
-        Error(code=4403, reason="1 rooms beyond 4, the limit of all links together")
+        Error(
+            code=4403,
+            reason="10 rooms beyond its share of 100, the limit of all links together: 0 wait until others"
+            " are given up, and 10 must be asked for again",
+        )
     ]
-    other = floor.link("hub", "D", dialect=CES2, node="other")
+    other = floor.link("hub", *names[:20], dialect=CES2, node="other")
     assert set(floor.hub.routes.rooms(other)) == {b"*"}, "a hub gets every room instead"
     floor.hub.told(other, SubscriptionChange(["E"], True))
-    assert floor.hub.routes.wants == 5
+    assert floor.hub.routes.wants == 72
     assert floor.hub.side.refused["rooms"] == 2
-    floor.hub.told(first, SubscriptionChange(["A"], False))
     floor.close(other)
-    assert floor.hub.routes.wants == 3
-    floor.hub.told(second, SubscriptionChange(["C"], True))
-    assert set(floor.hub.routes.rooms(second)) == {b"A", b"B", b"C"}
+    floor.close(first)
+    floor.hub.told(second, SubscriptionChange(names, True))
+    assert len(floor.hub.routes.rooms(second)) == 40
+    floor.hub.stop()
 
 
 # -- links in all, and of one address ------------------------------------------------------------------------

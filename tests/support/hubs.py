@@ -27,9 +27,8 @@ class Plug:
     written: the bytes of the frames. told: the text messages. closed: the code that it was closed with.
     """
 
-    host = "127.0.0.1"
-
-    def __init__(self, dialect: str, serving: bool = True) -> None:
+    def __init__(self, dialect: str, serving: bool = True, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.dialect = dialect
         self.serving = serving
         self.peer = f"tcp4:127.0.0.1:{next(_numbers)}"
@@ -115,13 +114,21 @@ class Floor:
         self.plugs: dict[Link, Plug] = {}
         """The connection of each link, or its last one."""
 
-    def link(self, kind: str, *rooms: str, dialect: str = CES1, node: str = "", serving: bool = True) -> Link:
+    def link(
+        self,
+        kind: str,
+        *rooms: str,
+        dialect: str = CES1,
+        node: str = "",
+        serving: bool = True,
+        host: str = "127.0.0.1",
+    ) -> Link:
         """A connection that comes, and the link that it gets; it wants these rooms."""
         link = self.hub.admit(kind, node, "", serving)
         if link is None:
             window = self.hub.settings.session_window
             link = Link(self.hub, self.hub.side, kind, read_by_dialect(), window=window)
-        plug = self._plug(link, dialect, serving)
+        plug = self._plug(link, dialect, serving, host)
         plug.session = Session(f"session-{next(_numbers)}" if dialect == CES2 else "")
         link.attach(plug, node, plug.session, resumed=False)
         if rooms:
@@ -159,8 +166,8 @@ class Floor:
         link.attach(plug, link.node, link.session, resumed=True)
         self.clock.advance(0)
 
-    def _plug(self, link: Link, dialect: str, serving: bool) -> Plug:
-        plug = self.plugs[link] = Plug(dialect, serving)
+    def _plug(self, link: Link, dialect: str, serving: bool, host: str = "127.0.0.1") -> Plug:
+        plug = self.plugs[link] = Plug(dialect, serving, host)
         plug.link = link
         return plug
 
