@@ -7,7 +7,8 @@
 ``DELETE /interconnect/address/{address}``  end the link to an address; the answer says what was ended
 ``DELETE /interconnect/node/{node}``        end every link to the hub with this node
 ``DELETE /interconnect/{name}``             either, if the name can only mean one of them; 409 if not
-``GET /rooms``                              rooms and who listens; ``?prefix=&after=&link=&limit=``
+``GET /links``                              the face of each link, and who has left; `LINKS_QUERY`
+``GET /rooms``                              rooms and who listens; `ROOMS_QUERY`
 ``POST /event``                             one v2 event or a JSON array of them, routed as from a messenger
 ``GET /status`` and others                  what every role has: `ces.ops.http`
 ==========================================  ==================================================================
@@ -24,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
-from ces.config.values import integer
+from ces.config.values import choice, integer
 from ces.hub import shown
 from ces.hub.hub import Hub
 from ces.hub.interconnect import (
@@ -37,6 +38,7 @@ from ces.hub.interconnect import (
     Unreachable,
     hub_address,
 )
+from ces.link.faces import DEPARTED, SORTS
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
@@ -47,6 +49,17 @@ from ces.ops.http import add_common_routes, json_answer, text
 from ces.ops.logging import LogLevels
 from ces.ops.query import QueryError, read_query
 from ces.ops.views import Views, ready
+
+LINKS_QUERY: dict[str, Callable[[str], Any]] = {
+    "kind": choice("KIND", KINDS).parse,
+    "room": str.encode,
+    "name": str,
+    "sort": choice("ORDER", (shown.NAME_SORT, shown.ROOMS_SORT, *SORTS)).parse,
+    "limit": integer(1, shown.LINKS_AT_MOST).parse,
+    "offset": integer(0, 10**6).parse,
+    "left": integer(0, DEPARTED).parse,
+}
+"""The parameters of ``GET /links``."""
 
 ROOMS_QUERY: dict[str, Callable[[str], Any]] = {
     "prefix": str.encode,
@@ -88,6 +101,7 @@ class HubApi:
         route("/interconnect/address/<path:name>", methods=["DELETE"])(self._end_address)
         route("/interconnect/node/<path:name>", methods=["DELETE"])(self._end_node)
         route("/event", methods=["POST"])(self._event)
+        route("/links", methods=["GET"])(self._links)
         route("/rooms", methods=["GET"])(self._rooms)
         add_common_routes(
             self.app,
@@ -167,6 +181,13 @@ class HubApi:
         if not self._hub.posted(runs):
             return text(request, 503, "Too many events are waiting to be routed: send this again later.")
         return text(request, 200, "Processing event")
+
+    def _links(self, request: IRequest) -> bytes | Deferred[None]:
+        try:
+            asked = shown.LinksAsked(**read_query(request, LINKS_QUERY))
+        except QueryError as fault:
+            return text(request, 400, str(fault))
+        return self._views.answer(request, asked, lambda: shown.links(self._hub, asked))
 
     def _rooms(self, request: IRequest) -> bytes | Deferred[None]:
         try:

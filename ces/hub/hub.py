@@ -13,6 +13,7 @@ by the same rule, so that they agree without a word.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 
 from ces.hub.settings import HubSettings
 from ces.hub.subscriptions import Subscriptions
+from ces.link.faces import DEPARTED, Departed, departed
 from ces.link.link import Announcement, Link, Owner, Refused
 from ces.link.schedule import Step
 from ces.link.side import Side
@@ -69,6 +71,8 @@ class Hub(Owner):
         """Records that nobody wanted."""
         self.sent_records = 0
         """Records taken from the queues of links that have left; `sent` adds those of the others."""
+        self.departed: deque[Departed] = deque(maxlen=DEPARTED)
+        """The links that have left last, the latest first."""
         self.hub_detached: Callable[[Link], None] = lambda link: None
         """Called when the link to another hub has lost its connection, or has left."""
         self._clock = clock
@@ -154,6 +158,7 @@ class Hub(Owner):
             f"{link.kind} left", "{link} left: {reason}", link=link.name, reason=link.ended
         )
         self.sent_records += link.queue.taken
+        self.departed.appendleft(departed(link, self.side.keepalive.seconds()))
         if link.kind == REPEATER:
             for run in undelivered:
                 self._to_repeater(run)

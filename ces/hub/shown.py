@@ -1,4 +1,4 @@
-"""What a hub shows of itself: ``info`` of ``/status``, and the rooms that are listened to.
+"""What a hub shows of itself: ``info`` of ``/status``, its links, and the rooms that are listened to.
 
 The envelope is what the fleet's monitoring decodes: lists of links with `id`, `buffer-capacity` and
 `buffer-utilization`. Each list is bounded; `totals` and `left-out` say what there is beyond it, and ``GET
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import Any
 
 from ces.hub.hub import Hub
 from ces.hub.subscriptions import Short
+from ces.link.faces import SORTS, face, past_face
 from ces.link.link import Link
 from ces.link.shown import SHOWN, STEP, Shown, registration, trouble
 from ces.model.routing import HUB, KINDS, MESSENGER
+from ces.model.wire import EVERY_ROOM
+from ces.ops.clock import utc_now
 from ces.ops.views import Build
 
 LISTENERS = 10
@@ -27,6 +31,37 @@ ROOMS, ROOMS_AT_MOST = 100, 1000
 
 ROOMS_STEP = 5000
 """Rooms that are looked at in one step."""
+
+
+LINKS, LINKS_AT_MOST = 100, 1000
+"""Default and largest number of links in an answer to ``GET /links``."""
+
+LINKS_STEP = 1000
+"""Links that are looked at, but not shown, in one step."""
+
+LEFT = 10
+"""Default number of links that have left in an answer to ``GET /links``."""
+
+NAME_SORT, ROOMS_SORT = "name", "rooms"
+"""Orders of links besides `ces.link.faces.SORTS`. Only by name the least comes first."""
+
+
+@dataclass(frozen=True)
+class LinksAsked:
+    """What ``GET /links`` asks for.
+
+    kind: links of this kind. room: those that get the events of this room, by its name or by ``*``. name:
+    those whose name has this in it. sort: an order; None for that of their kinds, and in which they joined.
+    limit, offset: so many of them, without the first ones. left: how many of those that have left.
+    """
+
+    kind: str | None = None
+    room: bytes | None = None
+    name: str = ""
+    sort: str | None = None
+    limit: int = LINKS
+    offset: int = 0
+    left: int = LEFT
 
 
 @dataclass(frozen=True)
@@ -97,6 +132,67 @@ def _brief(link: Link) -> dict[str, Any]:
     }
 
 
+def links(hub: Hub, asked: LinksAsked) -> Build:
+    """The answer to ``GET /links``: the faces of links, detached ones included, and who has left."""
+    now, time = hub.side.keepalive.seconds(), utc_now()
+    found = _of_kind(hub, asked) if asked.room is None else _listening(hub, asked.room, asked.kind)
+    yield
+    if asked.name:
+        named: list[Link] = []
+        for start in range(0, len(found), LINKS_STEP):
+            named += [link for link in found[start : start + LINKS_STEP] if asked.name in link.name]
+            yield
+        found = named
+    page = yield from _sorted(hub, found, asked, now)
+    faces = []
+    for number, link in enumerate(page, 1):
+        if link in hub.routes:
+            faces.append(face(link, hub.routes.rooms(link), now, time))
+        if not number % STEP:
+            yield
+    left = [past_face(one, now, time) for one in islice(hub.departed, asked.left)]
+    return {"links": faces, "of": len(found), "left": left}
+
+
+def _of_kind(hub: Hub, asked: LinksAsked) -> list[Link]:
+    kinds = KINDS if asked.kind is None else (asked.kind,)
+    return [link for kind in kinds for link in hub.routes.links(kind)]
+
+
+def _listening(hub: Hub, room: bytes, kind: str | None) -> list[Link]:
+    found: dict[Link, None] = {}
+    for each in (MESSENGER, HUB):
+        if kind in (None, each):
+            for name in (room, EVERY_ROOM):
+                found.update(dict.fromkeys(hub.routes.listeners(name, each)))
+    return list(found)
+
+
+def _sorted(hub: Hub, found: list[Link], asked: LinksAsked, now: float) -> Build:
+    """The page of links that is asked for. Links with the same value stay in the order that they had."""
+    end = asked.offset + asked.limit
+    if asked.sort is None:
+        return found[asked.offset : end]
+    value = _rooms_counted(hub) if asked.sort == ROOMS_SORT else SORTS.get(asked.sort, _name)
+    pick, sign = (nsmallest, 1) if asked.sort == NAME_SORT else (nlargest, -1)
+    entries: list[tuple[Any, int]] = []
+    for start in range(0, len(found), LINKS_STEP):
+        piece = found[start : start + LINKS_STEP]
+        entries += [(value(link, now), sign * number) for number, link in enumerate(piece, start)]
+        yield
+    page = pick(end, entries)[asked.offset :]
+    return [found[sign * number] for _, number in page]
+
+
+def _name(link: Link, now: float) -> str:
+    return link.name
+
+
+def _rooms_counted(hub: Hub) -> Callable[[Link, float], int]:
+    routes = hub.routes
+    return lambda link, now: len(routes.rooms(link)) if link in routes else 0
+
+
 def rooms(hub: Hub, asked: RoomsAsked) -> Build:
     """The answer to ``GET /rooms``: rooms in bytewise order, with those who listen to them.
 
@@ -107,11 +203,9 @@ def rooms(hub: Hub, asked: RoomsAsked) -> Build:
     found = 0
     for names, known in (yield from _named(hub, asked.link)):
         for start in range(0, len(names), ROOMS_STEP):
-            piece = [
-                room
-                for room in names[start : start + ROOMS_STEP]
-                if room.startswith(asked.prefix) and not known(room)
-            ]
+            piece = [room for room in names[start : start + ROOMS_STEP] if room.startswith(asked.prefix)]
+            if known is not None:
+                piece = [room for room in piece if not known(room)]
             found += len(piece)
             if asked.after is not None:
                 piece = [room for room in piece if room > asked.after]
@@ -140,20 +234,12 @@ def rooms(hub: Hub, asked: RoomsAsked) -> Build:
 def _named(hub: Hub, link: str | None) -> Build:
     """The names of rooms, in lists; each with a function that tells which of them were in a list before."""
     routes = hub.routes
-
-    def never(room: bytes) -> bool:
-        return False
-
     if link is None:
-        return [(routes.wanted(), never), (routes.wanted(HUB), routes.is_wanted)]
-    before: set[bytes] = set()
-    lists: list[tuple[list[bytes], Callable[[bytes], bool]]] = []
+        return [(routes.wanted(), None), (routes.wanted(HUB), routes.is_wanted)]
+    named: set[bytes] = set()
     for kind in (MESSENGER, HUB):
         for one in routes.links(kind):
             if one.name == link:
-                lists.append((list(routes.rooms(one)), never))
+                named.update(routes.rooms(one))
         yield
-    if len(lists) < 2:
-        return lists
-    before.update(*[names for names, _ in lists])
-    return [(list(before), never)]
+    return [(list(named), None)]

@@ -11,7 +11,7 @@
     turn.py, keepalive.py     one write per link and turn; one sweep for all deadlines
     schedule.py, slices.py    what is due now and then, and survives errors; work too long for one turn
     direct.py                 sockets without Twisted's detours
-    shown.py                  what /status and /metrics show of links
+    shown.py, faces.py        what /status and /metrics show of links, and /links of each
     listen.py, tls.py         ports as a service; why a TLS connection failed
 
 The way in: bytes -> `Connection` (frames, or Autobahn) -> `Link.take` (records, runs) -> `Owner.received`.

@@ -125,6 +125,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     instance: tells the other side's process from another one with the same node; "" when it does not say.
     changes: subscription changes that the other side had taken when it said hello; None when it does not
         acknowledge them.
+    agent: the User-Agent that the dialling side named, the beginning of it.
+    round_trip: seconds from the last ping that was answered to its pong; None before that.
     code: what it was closed with, by whichever side; None when it was cut.
     ended: why it ended.
     refused: the HTTP status with which a server refused the opening handshake, or None.
@@ -171,6 +173,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     instance = ""
     changes: int | None = None
     path = ""
+    agent = ""
+    round_trip: float | None = None
     refused: int | None = None
     code: int | None = None
     ended = ""
@@ -183,6 +187,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _frames = 0
     _since = 0.0
     _next_ping = 0.0
+    _ping_sent: float | None = None
+    """When the ping that is not answered was sent."""
     _paused = False
     """Nothing is to be read: somebody else has to take what came before."""
     _busy = False
@@ -452,6 +458,12 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         elif self.state == self.STATE_OPEN:
             self.sendPong(payload)
 
+    def onPong(self, payload: bytes) -> None:
+        # Whatever its payload: Go peers answer with an empty one.
+        if self._ping_sent is not None:
+            self.round_trip = self._seconds() - self._ping_sent
+            self._ping_sent = None
+
     def onMessageBegin(self, isBinary: bool) -> None:
         super().onMessageBegin(isBinary)
         self._frames = 0
@@ -595,6 +607,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if self.serving:
             if now >= self._next_ping:
                 self._next_ping = now + settings.ping_interval
+                self._ping_sent = self._seconds()
                 self.sendPing()
             next_due = min(next_due, self._next_ping)
         return next_due

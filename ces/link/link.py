@@ -108,6 +108,12 @@ class Owner:
         """
 
 
+Look = tuple[float, int, int, float, float]
+"""What a link had done when somebody looked at it: seconds, records received and sent; and its rates then, in
+records per second. (A plain tuple: there may be one of each link a second.)
+"""
+
+
 class Carrier(Socket, Protocol):
     """A connection, as far as its link knows it."""
 
@@ -116,6 +122,9 @@ class Carrier(Socket, Protocol):
     instance: str
     changes: int | None
     blocked: bool
+    heard: float
+    agent: str
+    round_trip: float | None
     write: Callable[[list[bytes], int], None]
 
     def tell(self, message: Message) -> None:
@@ -174,6 +183,8 @@ class Link:
     stalled_since: since when the link has taken nothing of what waits for it; None when nothing waits.
     close_code: what the last connection was closed with, by whichever side; None when it was cut.
     ended: why the last connection ended.
+    since: when it joined. resumes: how often its session went on with another connection.
+    looked: what it had done when it was last looked at (`ces.link.faces`).
     """
 
     __slots__ = (
@@ -195,6 +206,7 @@ class Link:
         "interest",
         "joined",
         "kind",
+        "looked",
         "malformed",
         "node",
         "over",
@@ -205,9 +217,11 @@ class Link:
         "queue",
         "records_in",
         "replacing",
+        "resumes",
         "serving",
         "session",
         "side",
+        "since",
         "stalled_since",
     )
 
@@ -247,6 +261,9 @@ class Link:
         self.close_code: int | None = None
         self.due_bucket: int | None = None
         self.records_in = 0
+        self.since = 0.0
+        self.resumes = 0
+        self.looked: Look | None = None
         self.malformed = 0
 
     @property
@@ -317,9 +334,11 @@ class Link:
         if self._pauses:
             connection.pause_reading()
         if self.joined:
+            self.resumes += resumed
             self.owner.attached(self, fresh=not resumed)
         else:
             self.joined = True
+            self.since = side.keepalive.seconds()
             self._limit_rate()
             self.owner.joined(self)
         self.announce()

@@ -44,6 +44,9 @@ from ces.session.session import Session
 if TYPE_CHECKING:
     from ces.ops.http import BoundedChannel  # at run time it would bring the global reactor to messengers
 
+AGENT = 100
+"""Limit of the characters that are kept of a User-Agent."""
+
 RETRY_AFTER = 30
 """Seconds after which a client that finds no room is told to try again."""
 
@@ -85,6 +88,7 @@ class ServingConnection(Connection, WebSocketServerProtocol):
     def onConnect(self, request: Any) -> str | None:
         # Not request.path, which lacks what follows a ";".
         self.path = self.http_request_uri.partition("?")[0]
+        self.agent = self.http_headers.get("user-agent", "")[:AGENT]
         if CES2 in request.protocols:
             self.dialect = CES2
             return CES2

@@ -47,7 +47,7 @@ less than `CHEAP` seconds is not kept.
 """
 
 KEPT_BYTES = 16 * 2**20
-"""Limit of the bytes of all views that are kept. The largest view is smaller."""
+"""Limit of the bytes of all views that are kept."""
 
 BUILDING = 32
 """Limit of different views that are being built, or wait for their turn."""

@@ -129,6 +129,24 @@ def test_a_wrong_parameter_is_answered_with_a_sentence(query: str, sentence: str
     assert Asked().get(f"/rooms?{query}") == (400, sentence)
 
 
+def test_the_links_are_shown_as_the_query_says() -> None:
+    asked = Asked()
+    asked.floor.link("messenger", "ITB-1", dialect=CES2, node="me")
+    asked.floor.link("messenger", "ITB-1", "ITB-2", dialect=CES2, node="you")
+    code, body = asked.get("/links?kind=messenger&room=ITB-1&sort=rooms&limit=1&offset=0&left=0&name=m")
+    answer = json.loads(body)
+    assert (code, answer["of"], answer["left"]) == (200, 2, [])
+    assert [one["id"] for one in answer["links"]] == ["messenger you"]
+    code, sentence = asked.get("/links?kind=person")
+    assert (code, sentence) == (
+        400,
+        "Parameter 'kind': expected one of hub, messenger, repeater, got 'person'.",
+    )
+    code, sentence = asked.get("/links?sort=size")
+    assert code == 400
+    assert sentence.startswith("Parameter 'sort': expected one of name, rooms, age,")
+
+
 def test_a_list_of_hubs_that_dialled_this_one_is_bounded() -> None:
     asked = Asked()
     for number in range(SERVED + 10):

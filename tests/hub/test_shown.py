@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -67,18 +67,18 @@ def test_the_status_does_not_grow_with_what_others_subscribe_to() -> None:
     gc.disable()
     try:
         while True:
-            began = perf_counter()
+            began = thread_time()
             try:
                 next(view)
             except StopIteration as end:
                 body = to_json(end.value)
                 break
             finally:
-                longest = max(longest, perf_counter() - began)
+                longest = max(longest, thread_time() - began)
     finally:
         gc.enable()
     assert len(body) < 2**20
-    assert longest < 0.05, "the longest step, in seconds"
+    assert longest < 0.05, "the longest step, in seconds of the processor's time"
 
 
 # -- rooms ---------------------------------------------------------------------------------------------------

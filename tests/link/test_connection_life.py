@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import ensureDeferred
 
+from ces.link.serving import AGENT
 from ces.link.side import GRACE
 from ces.model.wire import CES1, CES2
 from tests.support.links import (
@@ -38,6 +39,29 @@ def test_the_serving_side_pings_every_30_s_whatever_else_travels(dialect: str) -
         alone.flush()
         pings += [(second, payload) for opcode, payload in alone.frames() if opcode == 9]
     assert pings == [(30, b""), (60, b""), (90, b""), (120, b"")]
+
+
+@pytest.mark.parametrize("payload", [b"", b"other"])
+def test_the_round_trip_is_from_a_ping_to_the_first_pong(payload: bytes) -> None:
+    alone = serving()
+    alone.send(10, payload)
+    assert alone.connection.round_trip is None, "nobody had asked"
+    alone.clock.advance(30)
+    for trip in (0.25, 0.5):
+        assert [opcode for opcode, _ in alone.frames() if opcode == 9] == [9]
+        alone.clock.advance(trip)
+        alone.send(10, payload)
+        alone.clock.advance(1)
+        alone.send(10, payload)
+        assert alone.connection.round_trip == trip
+        alone.clock.advance(29 - trip)
+
+
+def test_the_user_agent_of_the_dialling_side_is_kept_as_far_as_it_is_short() -> None:
+    alone = accepted()
+    alone.receive(UPGRADE % (b"User-Agent: " + 500 * b"x" + b"\r\n"))
+    assert alone.connection.agent == AGENT * "x"
+    assert serving().connection.agent == ""
 
 
 def test_the_dialling_side_does_not_ping_and_answers_pings() -> None:

@@ -55,6 +55,7 @@ PATHS = (
         "*",
     ),
     *("/\x80", "/" + "x" * 8000, "/connect", "/connect/", "/connect/x", "/connect/%2e/%2e", "/connect//x"),
+    *("/links", "/links?sort=in&limit=9", "/rooms", "/rooms?prefix=%ff&after=", "/rooms?limit=0&link=x"),
     *("/status", "/health", "/metrics", "/log-level", "/interconnect", "/event", "/send", "/undelivered"),
     *(
         "/undelivered/retry",

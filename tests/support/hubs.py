@@ -43,6 +43,9 @@ class Plug:
         self.told: list[Message] = []
         self.closed: int | None = None
         self.link: Link | None = None
+        self.agent = ""
+        self.heard = 0.0
+        self.round_trip: float | None = None
 
     def write(self, buffers: list[bytes], size: int) -> None:
         self.written += b"".join(buffers)
