@@ -145,6 +145,11 @@ def _spool_file(file: SpoolFile | None) -> dict[str, tuple[str, str, Any]]:
             "counter",
             file.failures,
         ),
+        "ces_repeater_spool_damaged_records": (
+            "Records for the hub that were lost because the disk has changed them.",
+            "counter",
+            file.damaged,
+        ),
     }
 
 

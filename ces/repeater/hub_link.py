@@ -45,6 +45,9 @@ class HubLink:
         :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used.
         """
         self.spool.open()
+        file = self.spool.file
+        if file is not None and file.damaged:
+            self._side.drop(f"the hub at {self.address.url()}", file.damaged, "they were damaged on disk")
         self.uplink.flush()  # what was found may be more than the limit
         self.uplink.dial()
 

@@ -47,6 +47,8 @@ class Spool:
     def open(self) -> list[Run]:
         """Use the file from now on, if there is to be one; what it held, which now waits before all else.
 
+        What was damaged on disk counts as dropped (``file.damaged``). On a full disk all goes on in memory.
+
         :raises ces.uplink.spool_file.SpoolError: when it cannot be used.
         """
         if not self.folder or self.file is not None:
@@ -57,6 +59,7 @@ class Spool:
         file.add(came)
         self.file = file
         self.queue.pending += found + came
+        self.queue.dropped += file.damaged
         if found:
             self._side.log.info(
                 "{records} records for the hub were found in {path}", records=file.records, path=file.path

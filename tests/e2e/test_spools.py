@@ -9,6 +9,7 @@ import contextlib
 import resource
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_what_a_killed_repeater_had_for_its_hub_is_sent_first_by_the_next(folder
         "unwritten": 0,
         "failures": 0,
         "fault": "",
+        "damaged": 0,
     }
     after.stop()
     bench.stop()
@@ -173,6 +175,7 @@ def test_a_full_disk_is_told_counted_and_shown_and_costs_no_event(folder: str) -
         "unwritten": 2,
         "failures": 1,
         "fault": "disk I/O error",
+        "damaged": 0,
     }
     (said,) = [said for said in bench.lines if "cannot be written" in said]
     assert said.startswith(
@@ -209,6 +212,52 @@ def test_without_a_directory_there_is_nothing_on_disk_and_nothing_of_it_in_the_m
     bench = Bench()
     assert disk(bench) is None
     assert "spool_disk" not in Api(bench).ask("GET", "/metrics")[1]
+
+
+def test_a_disk_that_is_full_at_the_start_is_told_and_the_repeater_works_in_memory(folder: str) -> None:
+    bench = Bench(spool=folder)
+    with no_space():
+        bench.repeater.start()
+        assert [said for said in bench.lines if "cannot be written: disk I/O error" in said]
+        bench.repeater.insert([run("R", "1"), run("R", "2")])
+        bench.network.pass_time(RETRY)
+    assert (disk(bench)["records"], disk(bench)["unwritten"], disk(bench)["failures"]) == (0, 2, 2)
+    assert disk(bench)["fault"] == "disk I/O error"
+    assert "ces_repeater_spool_unwritten_records 2.0" in Api(bench).ask("GET", "/metrics")[1]
+    bench.network.pass_time(RETRY)
+    assert (disk(bench)["records"], disk(bench)["unwritten"], disk(bench)["fault"]) == (2, 0, "")
+    after = Bench(spool=killed(folder))
+    assert taken(after) == taken(bench) == [line("R", "1"), line("R", "2")]
+    bench.stop()
+    after.stop()
+
+
+def test_an_event_that_the_disk_has_changed_is_dropped_counted_and_named_and_the_others_go(
+    folder: str,
+) -> None:
+    bench = Bench(spool=folder)
+    bench.repeater.start()
+    bench.repeater.insert([run("R", "1"), run("R", "damage me", "2"), run("R", "3")])
+    bench.stop()
+    path = Path(folder, "repeater.sqlite3")
+    path.write_bytes(path.read_bytes().replace(b"damage me", b"damaged !"))
+    after = Bench(spool=folder)
+    assert taken(after) == [line("R", "1"), line("R", "3")]
+    said = f"the spool {path} is damaged: row 2 is not what was written there; 2 records are lost"
+    assert [text for text in after.lines if text.startswith(said)]
+    lost = "2 records for the hub at ws://hub:7100 were dropped: they were damaged on disk (2 so far)"
+    assert lost in after.lines
+    assert (after.repeater.side.dropped, after.repeater.hub.status()["dropped"], disk(after)["damaged"]) == (
+        2,
+        2,
+        2,
+    )
+    assert "ces_repeater_spool_damaged_records_total 2.0" in Api(after).ask("GET", "/metrics")[1]
+    after.stop()
+    again = Bench(spool=folder)
+    again.repeater.start()
+    assert disk(again)["damaged"] == 0, "it is counted once"
+    again.stop()
 
 
 def test_a_spool_that_cannot_be_used_ends_a_repeater_with_a_sentence(folder: str) -> None:
@@ -326,6 +375,21 @@ def test_what_a_full_disk_could_not_take_is_dropped_when_the_messenger_is_closed
     assert network.getDelayedCalls() == []
 
 
+def test_a_messenger_sends_what_the_disk_has_not_changed_and_counts_the_rest(folder: str) -> None:
+    messenger = make_messenger(Network(), spool_dir=folder)
+    for key in KEYS:
+        messenger.send(typed(key))
+    Told(messenger.close())
+    path = Path(folder, "messenger.sqlite3")
+    path.write_bytes(path.read_bytes().replace(b'"two"', b'"tow"'))
+    lines = Lines()
+    after, wire, _ = connected(spool_dir=folder, lines=lines)
+    assert b"".join(wire.messages()) == sent("one") + sent("three")
+    assert after.counters["dropped"] == 1 == after.status()["spool-disk"]["damaged"]
+    assert f"the spool {path} is damaged: row 2 is not what was written there" in lines[0]
+    Told(after.close())
+
+
 def test_two_messengers_cannot_share_a_directory(folder: str) -> None:
     messenger = make_messenger(Network(), spool_dir=folder)
     with pytest.raises(SpoolError, match="another process uses it; give each process its own directory"):
@@ -362,6 +426,59 @@ def test_a_repeater_killed_while_its_hub_is_away_loses_no_event_and_keeps_the_or
     hub.stop()
     assert "Traceback" not in repeater.logged() + hub.logged()
     assert "records for the hub were found in" in repeater.logged()
+
+
+class OnSmallDisk(Role):
+    """A role whose spool directory is a small disk of its own, and full; it needs user namespaces.
+
+    disk: the directory as the process sees it, from outside.
+    """
+
+    FILL = 'mount -t tmpfs -o "$1" none "$0" && mkdir "$0/fill" && cd "$0/fill" && touch 1 2 3'
+    FILL += " && { head -c 1M /dev/zero > 1 || true; }; cd ../.."
+
+    def __init__(self, folder: Path, size: str, *options: str) -> None:
+        (folder / "disk").mkdir()
+        self._size = size
+        super().__init__(folder, "ces-repeater", free_port(), "--spool", "disk", *options)
+
+    def command(self, *twistd: str) -> list[str]:
+        shell = f'{self.FILL}; shift; exec "$@"'
+        inside = ["unshare", "-rm", "sh", "-c", shell, str(self.folder / "disk"), self._size]
+        return [*inside, *super().command(*twistd)]
+
+    @property
+    def disk(self) -> Path:
+        assert self.process is not None
+        return Path(f"/proc/{self.process.pid}/root{self.folder / 'disk'}")
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode != 0,
+    reason="needs user namespaces",
+)
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [("size=200k", "database or disk is full"), ("size=4m,nr_inodes=5", "No space left on device")],
+    ids=["no space", "no inodes"],
+)
+def test_a_repeater_on_a_full_disk_starts_and_writes_when_there_is_space(
+    tmp_path: Path, size: str, fault: str
+) -> None:
+    role = OnSmallDisk(tmp_path, size, f"--hub=localhost:{free_port()}").start()
+
+    def state() -> dict[str, object]:
+        return role.info()["repeater"]["hub"]["spool-disk"]
+
+    assert role.request("POST", "/send", b"[" + event(0) + b"]") == (200, "ok")
+    assert (state()["fault"], state()["unwritten"], state()["records"]) == (fault, 1, 0)
+    assert f"repeater.sqlite3 cannot be written: {fault}; 0 records are in memory only" in role.logged()
+    shutil.rmtree(role.disk / "fill")
+    until(lambda: state()["records"] == 1, "it is written", RETRY + 10)
+    assert (state()["fault"], state()["unwritten"]) == ("", 0)
+    assert role.stop() == -signal.SIGTERM
+    assert "Traceback" not in role.logged()
+    assert "1 records for the hub are kept in" in role.logged()
 
 
 def test_a_repeater_whose_spool_is_damaged_says_so_in_a_sentence_and_ends(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from twisted.internet.task import Clock
@@ -22,17 +23,29 @@ from twisted.logger import Logger
 from ces.model.wire import Run
 from ces.ops.logging import Limited
 from ces.uplink.spool import Spool
-from ces.uplink.spool_file import RETRY, SpoolError, SpoolFile
+from ces.uplink.spool_file import APPLICATION, RETRY, SpoolError, SpoolFile
 from tests.support.links import Lines, make_side, record, run
 
 HELD = 50
 """So many runs the process that is killed keeps in its file."""
 
 
+class Small(sqlite3.Connection):
+    """A disk on which no transaction fits."""
+
+    def execute(self, statement: str, *args: Any) -> sqlite3.Cursor:
+        if statement.startswith("BEGIN"):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return super().execute(statement, *args)
+
+
 class Disk:
     """A directory with one spool, the clock of its owner and what that has logged.
 
     statements: what SQLite was asked since the spool was opened.
+    full: whether there is no space for a new file.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -40,6 +53,7 @@ class Disk:
         self.clock = Clock()
         self.lines = Lines()
         self.statements: list[str] = []
+        self.full = False
 
     def open(self) -> SpoolFile:
         limited = Limited(Logger(namespace="ces.test", observer=self.lines), self.clock)
@@ -48,7 +62,7 @@ class Disk:
         return spool
 
     def _connect(self, *args: Any, **kwargs: Any) -> sqlite3.Connection:
-        self.base = sqlite3.connect(*args, **kwargs)
+        self.base = sqlite3.connect(*args, **kwargs, factory=Small if self.full else sqlite3.Connection)
         self.base.set_trace_callback(self.statements.append)
         return self.base
 
@@ -341,6 +355,7 @@ def test_on_a_full_disk_all_goes_on_in_memory_until_there_is_space(disk: Disk) -
         "unwritten": 2,
         "failures": 3,
         "fault": "database or disk is full",
+        "damaged": 0,
     }
     assert "2 records are in memory only" in disk.lines[-1] and len(disk.lines) == 2, "at a limited rate"
     disk.empty()
@@ -454,12 +469,13 @@ def sql(statement: str) -> Any:
         (garbled, "it is damaged ("),
         (shortened, "it is damaged ("),
         (
-            sql("UPDATE runs SET records = substr(records, 1, 20) WHERE id = 7"),
-            "it is damaged (row 7 does not hold whole records of one room); move it away, or choose another",
+            sql("ALTER TABLE runs RENAME TO ruins"),
+            "it is damaged (its table is not that of a spool); move it",
         ),
-        (sql("UPDATE runs SET records = 'text' WHERE id = 7"), "it is damaged (row 7 does not hold"),
+        (sql("PRAGMA user_version = 1"), "it is damaged (its table is not that of a spool); move it"),
+        (sql("PRAGMA user_version = 0"), "it is damaged (its table is not that of a spool); move it"),
         (
-            sql("PRAGMA user_version = 2"),
+            sql("PRAGMA user_version = 3"),
             "a later version of CES has written it; use that version or another",
         ),
         (sql("PRAGMA application_id = 0"), "it is not a spool of CES; choose another directory"),
@@ -467,6 +483,138 @@ def sql(statement: str) -> Any:
 )
 def test_a_file_that_is_damaged_or_not_ours_is_left_alone(disk: Disk, break_it: Any, sentence: str) -> None:
     assert broken(disk, break_it).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("damage", "row", "how", "lost"),
+    [
+        ("records = substr(records, 1, 20)", 7, "does not hold whole records of one room", 3),
+        ("records = replace(CAST(records AS TEXT), 'x1', 'y1')", 7, "is not what was written there", 3),
+        ("records = CAST(records || 'B' || char(10, 123, 125, 10) AS BLOB)", 7, "does not hold", 4),
+        ("records = ''", 7, "does not hold whole records of one room", 1),
+        ("records = 17", 7, "does not hold whole records of one room", 3),
+        ("checksum = NULL", 7, "is not what was written there", 3),
+        ("checksum = checksum + 1", 7, "is not what was written there", 3),
+        ("checksum = x'ff'", 7, "is not what was written there", 3),
+        ("id = 70", 70, "is not what was written there", 3),
+    ],
+)
+def test_a_row_that_is_not_what_was_written_is_lost_alone(
+    disk: Disk, damage: str, row: int, how: str, lost: int
+) -> None:
+    some = [run("A", f"{n} x1", f"{n} x2", f"{n} x3") for n in range(1, 11)]
+    spool = disk.open()
+    spool.add(some)
+    spool.close()
+    sql(f"UPDATE runs SET {damage} WHERE id = 7")(Path(spool.path))
+    spool = disk.open()
+    assert records_of(spool.load(Run)) == records_of(some[:6] + some[7:])
+    assert 0 < spool.damaged <= lost
+    (said,) = disk.lines
+    assert said.startswith(f"the spool {spool.path} is damaged: row {row} {how}")
+    assert said.endswith(f"; {spool.damaged} records are lost; check the disk")
+    disk.turn()
+    spool.add(runs(11))
+    assert spool.close() == []
+    assert disk.found() == records_of(some[:6] + some[7:] + runs(11)), "what is new has an id of its own"
+    assert len(disk.lines) == 1, "it is said and counted once"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[Run]]:
+    """A file with rows of all kinds, free space and free pages; what it holds."""
+    disk = Disk(tmp_path_factory.mktemp("written"))
+    spool = disk.open()
+    gone, kept = runs(*range(100, 140), size=500), [run("A", f"{n}", f"{n}b") for n in range(60)]
+    kept += [run("B", "large" + "x" * 9000), run("", "none"), *runs(*range(60, 80), size=200)]
+    spool.add(gone[:20] + kept[:30] + gone[20:] + kept[30:])
+    disk.turn()
+    spool.remove(gone)
+    assert spool.close() == []
+    return Path(spool.path).read_bytes(), kept
+
+
+@given(data=st.data(), change=st.integers(1, 255))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_byte_that_changes_is_found_or_does_no_harm(
+    tmp_path: Path, written: tuple[bytes, list[Run]], data: st.DataObject, change: int
+) -> None:
+    whole, kept = written
+    schema = whole.index(b"tableruns")
+    places = [(0, 100), (schema - 20, schema + 120), (100, len(whole) - 1)]
+    place = data.draw(st.one_of(*[st.integers(first, last) for first, last in places]))
+    assert_found_or_harmless(tmp_path, whole, kept, place, change)
+
+
+def assert_found_or_harmless(folder: Path, whole: bytes, kept: list[Run], place: int, change: int) -> None:
+    path = folder / "repeater.sqlite3"
+    for rest in folder.glob("repeater.sqlite3*"):
+        rest.unlink()
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+    disk = Disk(folder)
+    try:
+        spool = disk.open()
+        found = spool.load(Run)
+    except SpoolError as error:
+        assert re.search(r"is damaged|not a spool|a later version|readonly database", str(error)), str(error)
+        assert disk.lines == []
+        return
+    spool.close()
+    texts = [b"".join(run.parts) for run in found]
+    # A run may be lost, but only as a whole, and no more than one by one byte. None is changed or moved.
+    lost = [run for run in kept if b"".join(run.parts) not in texts]
+    assert texts == [b"".join(run.parts) for run in kept if run not in lost]
+    # How many records the run had is known from what is left of it.
+    assert len(lost) <= spool.damaged <= sum(run.count + 1 for run in lost)
+    assert len(lost) == len(disk.lines) <= 1
+
+
+def old_file(disk: Disk, some: list[Run]) -> str:
+    """A file as version 1 has written it."""
+    Path(disk.folder).mkdir(parents=True)
+    path = os.path.join(disk.folder, "repeater.sqlite3")
+    base = sqlite3.connect(path, isolation_level=None)
+    base.execute("PRAGMA journal_mode = WAL")
+    base.execute("CREATE TABLE runs (id INTEGER PRIMARY KEY, records BLOB NOT NULL)")
+    base.executemany("INSERT INTO runs VALUES (?, ?)", enumerate([b"".join(run.parts) for run in some], 1))
+    base.execute(f"PRAGMA application_id = {APPLICATION}")
+    base.execute("PRAGMA user_version = 1")
+    base.close()
+    return path
+
+
+def test_a_file_of_version_1_is_read_and_gets_its_checksums_with_the_first_write(disk: Disk) -> None:
+    some = [*runs(*range(20)), run("B", "20", "21")]
+    path = old_file(disk, some)
+    assert disk.found() == records_of(some), "it is read, and not changed"
+    spool = disk.open()
+    found = spool.load(Run)
+    spool.remove(found[:1])
+    spool.replace(found[-1], rest := found[-1].without_first(1))
+    spool.add(runs(22))
+    assert spool.close() == []
+    now = [*some[1:-1], rest, *runs(22)]
+    assert disk.found() == records_of(now)
+    sql("UPDATE runs SET records = replace(CAST(records AS TEXT), '9', '8') WHERE id = 10")(Path(path))
+    assert disk.found() == records_of(
+        [run for run in now if b"9" not in run.parts[0] or b"1" in run.parts[0]]
+    )
+
+
+def test_what_a_file_of_version_1_holds_is_sent_on_a_full_disk_as_well(disk: Disk) -> None:
+    some = runs(*range(100), size=300)
+    old_file(disk, some)
+    spool = disk.open()
+    disk.fill()
+    assert records_of(spool.load(Run)) == records_of(some)
+    spool.add(runs(100, size=5000))
+    disk.turn()
+    assert spool.fault == "database or disk is full"
+    disk.empty()
+    disk.clock.advance(RETRY)
+    assert (spool.fault, spool.unwritten) == ("", 0)
+    assert spool.close() == []
+    assert disk.found() == records_of(some + runs(100, size=5000))
 
 
 @pytest.mark.parametrize("removed", ["repeater.sqlite3", "repeater.sqlite3-wal", "*"])
@@ -518,6 +666,41 @@ def test_a_file_that_another_one_has_replaced_is_said_until_that_is_moved_away(d
     assert disk.found() == [record("A", "1"), record("A", "2")]
 
 
+def test_the_file_that_is_made_on_a_full_disk_after_a_removal_is_its_own(disk: Disk) -> None:
+    spool = disk.open()
+    spool.add(runs(1))
+    disk.turn()
+    shutil.rmtree(disk.folder)
+    disk.full = True
+    spool.add(runs(2))
+    disk.turn()
+    disk.clock.advance(RETRY)
+    assert (spool.fault, spool.unwritten, Path(spool.path).exists()) == ("database or disk is full", 2, True)
+    disk.full = False
+    disk.clock.advance(RETRY)
+    assert (spool.fault, spool.unwritten) == ("", 0)
+    assert spool.close() == []
+    assert disk.found() == records_of(runs(1, 2))
+
+
+def test_what_another_process_has_left_meanwhile_is_neither_lost_nor_mixed(disk: Disk) -> None:
+    disk.full = True
+    spool = disk.open()
+    disk.full = False
+    assert spool.load(Run) == []
+    os.rename(disk.folder, f"{disk.folder}+")
+    other = Disk(disk.folder)
+    left = other.open()
+    left.add(runs(1))
+    left.close()
+    spool.add(runs(2))
+    disk.clock.advance(RETRY)
+    assert "it holds records of another process; restart this process to send them" in spool.fault
+    lost = spool.close()
+    assert records_of(lost) == records_of(runs(2))
+    assert other.found() == records_of(runs(1))
+
+
 def test_two_cannot_use_one_file_at_a_time(disk: Disk) -> None:
     spool = disk.open()
     with pytest.raises(SpoolError, match="another process uses it; give each process its own directory"):
@@ -538,7 +721,7 @@ def test_a_directory_that_cannot_be_made_or_written_is_said(tmp_path: Path) -> N
         ("/proc/nowhere", "No such file or directory; choose a directory that can be created and written"),
         (
             "/proc",
-            "unable to open database file; the directory must be writable and the disk must have space",
+            "No such file or directory; choose a directory that can be created and written",
         ),
     ):
         with pytest.raises(SpoolError) as caught:
