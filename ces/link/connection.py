@@ -58,6 +58,14 @@ ACK_FRAME = 40
 FRAMES = 1000
 """A message may come in at most this many frames: Autobahn keeps a list of them, the empty ones included."""
 
+SMALL_FRAMES = 100
+"""So many frames that are no whole binary messages are taken at a time: pings, pieces, acknowledgements. What
+comes behind them waits for the next turn. They take up to 5 ms, and a read of 256 KiB may bring 30,000.
+"""
+
+MESSAGES = 1000
+"""So many messages with records are taken at a time; the others of a read wait for the next turns."""
+
 BAD_GATEWAY = 1014
 """Registered with IANA (RFC 6455 section 7.4), and sent by proxies. Autobahn does not know it, and would take
 the close for a violation. It looks codes up in its own class, so this one is added there."""
@@ -332,7 +340,11 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             super().consumeData()
             return
         limit = self._message_limit
+        small = 0
         while True:
+            if small == SMALL_FRAMES and self.data:
+                self._begin(iter((None,)))
+                return
             if self.state == self.STATE_OPEN and self.current_frame is None and not self.inside_message:
                 payloads, end, missing = frames.scan(self.data, self.masked, limit)
                 if end:
@@ -351,11 +363,13 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                     end = _take_ack(self, self.data)
                     if end:
                         self.data = self.data[end:]
+                        small += 1
                         continue
                 elif payloads and self.data[0] == frames.BINARY_FIN:
                     continue  # behind a large message; nothing is scanned twice without a step forward
             if not self.processData() or self._gone or self._busy:
                 return
+            small += 1
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         served_messenger = self.serving and self.opener.kind == MESSENGER
@@ -381,10 +395,23 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if link is None:
             self.end(PROTOCOL_ERROR, "a record came before the hello")
             return
-        if len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2:
+        if len(payloads) > MESSAGES:
+            self._begin(self._take_portions(link, payloads))
+        elif len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2:
             self._begin(self._take_pieces(link, payloads))
         elif link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
             self._carry()
+
+    def _take_portions(self, link: Link, payloads: list[bytes]) -> Iterator[None]:
+        """These messages are very many; the last may be large."""
+        large = [payloads.pop()] if len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2 else []
+        for start in range(0, len(payloads), MESSAGES):
+            portion = payloads[start : start + MESSAGES]
+            if link.take(self, portion, sum(map(len, portion))) and not self._carried:
+                self._carry()
+            yield
+        if large:
+            yield from self._take_pieces(link, large)
 
     def _take_pieces(self, link: Link, payloads: list[bytes]) -> Iterator[None]:
         """The last of these messages is large."""

@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from ces.config.link import LinkSettings
+from ces.link.connection import MESSAGES, SMALL_FRAMES
 from ces.model.control import SubscriptionChange
 from ces.model.wire import CES1, CES2
 from tests.support.links import (
@@ -358,6 +359,50 @@ def test_the_rest_of_a_large_message_is_not_taken_when_this_side_has_closed() ->
         alone.clock.advance(0)
     assert len(alone.owner.records) == taken
     assert alone.link.over or not alone.link.connected
+
+
+PINGS = frame(9, b"x") * 1000
+PIECES = frame(2, b"A\n", fin=False) + frame(0, b"", fin=False) * 900 + frame(0, b"{}\n")
+ACKS = frame(1, b'{"ack":0}') * 1000
+
+
+@pytest.mark.parametrize(
+    ("small", "count"),
+    [(PINGS, 1000), (PIECES, 902), (ACKS, 1000), (PINGS + ACKS + PIECES, 2902)],
+    ids=["pings", "pieces", "acks", "all"],
+)
+def test_very_many_small_frames_are_taken_in_turns_and_what_follows_waits(small: bytes, count: int) -> None:
+    alone = by_turns()
+    alone.receive(small + frame(2, record("B", "behind")))
+    turns = 1
+    while record("B", "behind") not in alone.owner.records:
+        assert paused(alone)
+        alone.clock.advance(0)
+        turns += 1
+    assert count // SMALL_FRAMES <= turns <= 2 * (count // SMALL_FRAMES + 1)
+    assert len(alone.owner.records) == 1 + (PIECES in small)
+    assert alone.written().count(b"\x8a\x01x") == (1000 if PINGS in small else 0)
+    assert not paused(alone)
+
+
+def test_very_many_small_messages_are_taken_in_turns_and_in_order() -> None:
+    alone = by_turns()
+    records = [record(f"R{number % 2}", str(number)) for number in range(4 * MESSAGES)]
+    large = b"".join(record("L", "x" * 1000) for _ in range(100))
+    alone.receive(b"".join(frame(2, one) for one in records) + frame(2, large) + frame(2, record("A")))
+    taken = [len(alone.owner.records)]
+    while paused(alone):
+        alone.clock.advance(0)
+        taken.append(len(alone.owner.records))
+    assert max(later - before for before, later in pairwise(taken)) == MESSAGES < len(records)
+    assert b"".join(alone.owner.records) == b"".join(records) + large + record("A")
+    assert alone.link.session.received == len(records) + 101
+
+
+def test_small_frames_that_are_usual_are_taken_at_once() -> None:
+    alone = by_turns()
+    alone.receive(frame(9, b"x") * (SMALL_FRAMES - 1) + frame(2, record("B", "behind")))
+    assert alone.owner.records == [record("B", "behind")]
 
 
 def test_one_large_record_is_taken_at_once() -> None:
