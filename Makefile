@@ -3,7 +3,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help run test check docs bench differential simulation cuts crashes fuzz soak wheel clean
+.PHONY: help run test check docs bench differential simulation cuts crashes fuzz adversary soak wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make cuts    a thousand faults for real processes under traffic, up to three at a time, five ways; judge events"
 	@echo "make crashes kill hubs, stop a consumer, send a burst, let 2,000 clients come back at once, dial hubs that are not there"
 	@echo "make fuzz    a million hostile inputs to a real hub and a real repeater; some minutes"
+	@echo "make adversary   attack a hub and a repeater in twenty ways for MINUTES=10, beside clients that must not feel it"
 	@echo "make soak    HOURS=1 of a mesh of hubs under faults, restarts and guests: nothing lost, no memory grown"
 	@echo "make wheel   build the wheel and check it in a fresh environment"
 	@echo "make clean   remove .venv and what was built"
@@ -61,6 +62,10 @@ crashes: .venv/.test
 
 fuzz: .venv/.test
 	$(BIN)/python -m tests.stress.fuzz 1000000 $$RANDOM
+
+MINUTES ?= 10
+adversary: .venv/.test
+	$(BIN)/python -m tests.stress.adversary $(MINUTES) $$RANDOM
 
 HOURS ?= 1
 soak: .venv/.test

@@ -16,6 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from tests.support.fleet import PATIENCE, event
 
@@ -28,6 +29,26 @@ FIN, RESET = "FIN", "reset"
 def message(first: int, count: int, room: str) -> bytes:
     """Records with the numbers from `first` on, back to back."""
     return b"".join(b"%b\n%b\n" % (room.encode(), event(n, room)) for n in range(first, first + count))
+
+
+def tcp(port: int, receive_buffer: int | None = None, source: str = "") -> socket.socket:
+    """A TCP connection to a port of this host.
+
+    :param receive_buffer: bytes that the kernel takes for us (SO_RCVBUF).
+    :param source: the address that we come from.
+    """
+    sock = socket.socket()
+    try:
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            sock.bind((source, 0))
+        sock.settimeout(PATIENCE)
+        sock.connect(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class RawLink:
@@ -53,17 +74,22 @@ class RawLink:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
-    def dial(cls, port: int, path: str, node: str, receive_buffer: int | None = None) -> RawLink:
+    def dial(
+        cls,
+        port: int,
+        path: str,
+        node: str,
+        receive_buffer: int | None = None,
+        source: str = "",
+        session: dict[str, object] | None = None,
+    ) -> Self:
         """Connect and say hello.
 
         :param receive_buffer: bytes that the kernel takes for us (SO_RCVBUF).
+        :param source: the address that we come from.
+        :param session: what the hello says of a session; a new one without it.
         """
-        sock = socket.socket()
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(PATIENCE)
-        sock.connect(("127.0.0.1", port))
-        link = cls(sock, masked=True)
+        link = cls(tcp(port, receive_buffer, source), masked=True)
         key = base64.b64encode(os.urandom(16)).decode()
         link._say(
             f"GET {path} HTTP/1.1",
@@ -76,7 +102,7 @@ class RawLink:
         )
         answer = link._head()
         assert answer.startswith(b"HTTP/1.1 101"), answer
-        link.tell({"hello": {"node": node, "session": None, "received": 0}})
+        link.tell({"hello": {"node": node, **(session or {"session": None, "received": 0})}})
         link.read(lambda: link.hello)
         return link
 
@@ -108,17 +134,17 @@ class RawLink:
 
     def tell(self, control: dict[str, object]) -> None:
         """Send a control message."""
-        self._frame(TEXT, json.dumps(control).encode())
+        self.say(TEXT, json.dumps(control).encode())
 
     def send(self, first: int, count: int, room: str) -> None:
         """Send events with the numbers from `first` on."""
         for start in range(first, first + count, BATCH):
-            self._frame(BINARY, message(start, min(BATCH, first + count - start), room))
+            self.say(BINARY, message(start, min(BATCH, first + count - start), room))
         self.sent += count
 
     def send_close(self, code: int) -> None:
         """Send a close frame, and go on as before."""
-        self._frame(CLOSE, struct.pack(">H", code))
+        self.say(CLOSE, struct.pack(">H", code))
 
     def close(self) -> None:
         """Close the socket. What has not been read makes a reset of it (RFC 2525 section 2.17)."""
@@ -180,7 +206,8 @@ class RawLink:
 
     # -- frames ----------------------------------------------------------------------------------------------
 
-    def _frame(self, opcode: int, payload: bytes) -> None:
+    def say(self, opcode: int, payload: bytes) -> None:
+        """Send one frame."""
         size = len(payload)
         mask = 0x80 if self._masked else 0
         if size < 126:
@@ -197,9 +224,7 @@ class RawLink:
         self._data += data
         for opcode, payload in self._frames():
             if opcode == BINARY:
-                records = payload.split(b"\n")[1::2]
-                self.received += len(records)
-                self.numbers += [int(json.loads(record)["value"]) for record in records]
+                self.hear(payload)
             elif opcode == TEXT:
                 control = json.loads(payload)
                 self.hello = control.get("hello", self.hello)
@@ -207,6 +232,12 @@ class RawLink:
                 self.lost += control.get("gap", {}).get("lost", 0)
             elif opcode == CLOSE:
                 (self.close_code,) = struct.unpack(">H", payload[:2])
+
+    def hear(self, payload: bytes) -> None:
+        """A message with records has come."""
+        records = payload.split(b"\n")[1::2]
+        self.received += len(records)
+        self.numbers += [int(json.loads(record)["value"]) for record in records]
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         data, at = self._data, 0
