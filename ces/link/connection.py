@@ -76,6 +76,9 @@ if BAD_GATEWAY not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED:
 PROBE = 5.0
 """The other side must answer a probe within this time, in seconds."""
 
+HELLOS = 4
+"""So many hellos come on one connection at most: the serving side may offer sessions before it answers."""
+
 PIECES = 1000
 """The pieces of a message are joined in groups of this size: each takes up 40 bytes beside its own."""
 
@@ -206,7 +209,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _hellos = 0
-    """Two come where the serving side offers a session (docs/protocol.md section 5)."""
+    """More than one comes where the serving side offers a session (docs/protocol.md section 5)."""
     _pinged: bytes | None = None
     _probed: float | None = None
     """When the other side was asked for a sign of life."""
@@ -275,7 +278,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     def _greeted(self, hello: Hello) -> None:
         """The other side has said who it is."""
         self._hellos += 1
-        if self.life is not State.HELLO or self._hellos > 2 or (self.node and self.node != hello.node):
+        if self.life is not State.HELLO or self._hellos > HELLOS or (self.node and self.node != hello.node):
             self.end(PROTOCOL_ERROR, "a second hello")
             return
         self.node = hello.node

@@ -11,7 +11,7 @@ hands a transport from twisted.web to it; does not know which paths exist. In ce
     hello with a session that is kept here  -> its link, resumed
     hello with none, or one that is gone    -> the owner admits it: a new link
     ... and there are too many links        -> closed with 4429; in ces.1 refused with 503 before
-    ... to the link that its process has    -> offered the session of that link, once; then as above
+    ... to the link that its process has    -> offered the session of that link; then as above
     ... and the owner does not              -> refused: answered with a hello, then closed with 4409
 """
 
@@ -55,8 +55,8 @@ class ServingConnection(Connection, WebSocketServerProtocol):
     """The end that was dialled: frames come masked and go unmasked, so that links share encoded bytes."""
 
     serving = True
-    offered = False
-    """Whether the other side was offered a session, or need not be asked any more."""
+    offered = ""
+    """The session that the other side was offered last."""
     _place: Place | None = None
     """Its place in the entrance, until it has a link."""
 
@@ -179,9 +179,10 @@ class ServingFactory(WebSocketServerFactory):
 
     def _may_offer(self, connection: ServingConnection, link: Link) -> bool:
         """Whether the process that has dialled has a session with this one, which it did not name."""
-        if connection.offered or not link.session.id or not self.owner.instance:
+        session = link.session.id
+        if not session or session == connection.offered or not self.owner.instance:
             return False
-        connection.offered = True
+        connection.offered = session
         return bool(connection.instance) and connection.instance == link.instance
 
     def _resume(self, connection: Connection, link: Link, hello: Hello) -> None:

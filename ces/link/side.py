@@ -58,6 +58,9 @@ LOOK = 0.01
 FEW = 4
 """When records came on more connections than this in one turn, all of them count as busy."""
 
+DISOWNED = 1000
+"""So many sessions that this side was offered and did not have are remembered."""
+
 DRAIN_STEP = 0.05
 """Seconds between two looks at whether all has been sent."""
 
@@ -150,6 +153,7 @@ class Side(Generic[L]):
         self.sessions: dict[str, L] = {}
         self.detached: dict[L, None] = {}
         self.ending = False
+        self._disowned: dict[str, None] = {}
         self._drained = 0.0
         self._unacknowledged: dict[Socket, None] = {}
         self._acknowledging = Step(clock, self._acknowledge, "acknowledging", log)
@@ -224,6 +228,16 @@ class Side(Generic[L]):
         self.limited.warn(
             f"refused {what}", "refused: {why} ({total} so far)", why=why, total=self.refused[what]
         )
+
+    def disown(self, session: str) -> None:
+        """This side says that it does not have a session: it must not begin it later."""
+        self._disowned[session] = None
+        if len(self._disowned) > DISOWNED:
+            del self._disowned[next(iter(self._disowned))]
+
+    def has_disowned(self, session: str) -> bool:
+        """Whether this side has said that it does not have a session."""
+        return session in self._disowned
 
     # -- acknowledgements ------------------------------------------------------------------------------------
 

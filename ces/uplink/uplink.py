@@ -182,6 +182,8 @@ class Uplink:
             known = placed is not None and not placed.over and placed.session.id == hello.session
             if known:
                 self.link = placed
+            else:
+                self.side.disown(hello.session or "")
             connection.tell(self._hello(placed if known else None))
             return
         if hello is not None and not hello.session and placed is not None:
@@ -212,6 +214,12 @@ class Uplink:
         elif hello is not None and hello.resumed:
             # It was given up while the hello was on its way. The other side counts on in it.
             connection.end(PROTOCOL_ERROR, "the session is gone")
+            return
+        elif session.id and self.side.has_disowned(session.id):
+            # The other side begins another one, in which it retransmits what it has sent in this one.
+            self.link = placed or mine
+            self.overtaken = True
+            connection.end(REPLACED, "another connection has said that this side does not have the session")
             return
         self.link = link
         self._replaces = None

@@ -29,6 +29,7 @@ from ces.model.wire import CES2
 from ces.session.life import GOING_AWAY, REPLACED
 from ces.uplink.dialler import DIALLING, STOPPED, UP, WAITING
 from tests.support.hubs import Floor
+from tests.support.links import run
 from tests.support.network import Meeting, Network
 
 STATES = {UP, DIALLING, WAITING, STOPPED, COVERED, CUT, "itself"}
@@ -250,6 +251,67 @@ def test_while_a_connection_is_replaced_no_other_hub_with_that_node_gets_the_lin
     mesh.network.settle()
     assert mesh.hub.routes.links(HUB) == [link]
     assert link.connected
+
+
+def at_once(mesh: Mesh) -> tuple[Meeting, Meeting]:
+    """The other hub is being dialled under two names; both connections wait for the answer to their hello."""
+    factory = ServingFactory(mesh.other, mesh.other.side, HUB, mesh.network)
+    found = []
+    for name in ("other", "other.b"):
+        mesh.here.keep(address(name))
+    for dial in mesh.network.dials[:]:
+        meeting = dial.meet(factory, settle=False)
+        for served in (True, False):  # handshake, answer
+            meeting.deliver(served)
+        found.append(meeting)
+    return found[0], found[1]
+
+
+def send(mesh: Mesh) -> None:
+    """The other hub sends an event to this one."""
+    (link,) = mesh.other.routes.links(HUB)
+    link.put(run("A", "1"))
+    mesh.other.side.turn.add(link)
+    mesh.network.advance(0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_of_two_sessions_that_begin_at_once_the_one_that_was_disowned_is_not_begun(late: bool) -> None:
+    mesh = Mesh()
+    first, second = at_once(mesh)
+    first.deliver(served=True)
+    send(mesh)  # on the first connection, on which the answer is still under way
+    for served in (True, False, True):  # hello, offer, hello without the session
+        second.deliver(served)
+    if late:
+        second.deliver(served=False)
+    first.deliver(served=False)
+    mesh.network.pass_time(5)
+    assert (mesh.hub.received_records[HUB], len(mesh.hub.routes.links(HUB))) == (1, 1)
+    assert mesh.other.routes.links(HUB)[0].queue.unacknowledged == 0
+    assert mesh.dials() == ([] if late else ["other"])
+    if not late:
+        mesh.answer()
+    assert sorted(one["state"] for one in mesh.here.status()) == [COVERED, UP]
+    assert mesh.hub.received_records[HUB] == 1
+
+
+def test_a_session_that_began_while_another_one_was_offered_is_offered_too() -> None:
+    mesh = Mesh()
+    mesh.here.keep(address("old"))
+    old = mesh.answer()
+    assert old.dialled.link is not None
+    old.dialled.link.break_session()
+    old.lose()
+    first, second = at_once(mesh)
+    for served in (True, False):  # hello, offer of the session that only the other hub remembers
+        first.deliver(served), second.deliver(served)
+    first.deliver(served=True)
+    send(mesh)
+    second.deliver(served=True)
+    mesh.network.pass_time(5)
+    assert mesh.hub.received_records[HUB] == 1
+    assert mesh.other.routes.links(HUB)[0].queue.unacknowledged == 0
 
 
 def test_an_interconnection_that_is_ended_dials_no_more_though_the_covering_connection_goes() -> None:
