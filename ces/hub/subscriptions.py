@@ -20,7 +20,7 @@ messenger that dials again asks for all of its rooms.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from ces.link.schedule import Step
 from ces.link.side import Side
 from ces.model.allotment import Allotment
 from ces.model.control import Error
-from ces.model.routing import HUB, HubRoutes
+from ces.model.routing import HUB, STEP_ROOMS, HubRoutes
 from ces.model.shares import network_of
 from ces.model.wire import CES2, EVERY_ROOM
 from ces.session.life import GOING_AWAY, NOT_ALLOWED
@@ -111,11 +111,24 @@ class Subscriptions:
         self._recount(link)
 
     def left(self, link: Link) -> None:
-        """The link is gone, and so are its subscriptions."""
+        """The link is gone. Its subscriptions go in slices: they may be very many."""
         self._whole.pop(link, None)
         self._forget(link)
-        address = self._address.pop(link, "")
-        self._changed(self._routes.leave(link))
+        leaving = self._side.slices.finish(self._leaving(link, self._address.pop(link, "")))
+        leaving.addErrback(
+            lambda failure: self._side.log.failure(
+                "unexpected error when {link} left", failure, link=link.name
+            )
+        )
+
+    def _leaving(self, link: Link, address: str) -> Generator[None, None, None]:
+        left = len(self._routes.rooms(link)) if link in self._routes else 0
+        for ended in self._routes.leaving(link):
+            self._changed(ended)
+            left -= STEP_ROOMS
+            self._shares.hold(link, address, max(0, left))
+            if left > 0:
+                yield
         self._shares.hold(link, address, 0)
         self._given_up()
 

@@ -447,7 +447,10 @@ class Link:
         side.slow.pop(self, None)
         side.pressure.left(self)
         self._forget_session()
-        undelivered = [] if self._window is None else self.queue.take_all()
+        undelivered: list[Run] = []
+        if self._window is not None:
+            undelivered = self.queue.take_all()
+            self.put = _nowhere  # it may be among the destinations of some rooms for a few turns more
         if not self.joined:
             return
         try:
@@ -736,6 +739,10 @@ class Link:
             self.end(TOO_SLOW, f"it has taken nothing for {limit:g} s")
             return None
         return self.stalled_since + limit
+
+
+def _nowhere(run: Run) -> None:
+    """A run that came for a link that has left."""
 
 
 class Announcement:

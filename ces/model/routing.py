@@ -11,13 +11,16 @@ in the links that its groups hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 from ces.model.wire import EVERY_ROOM
 
 HUB, MESSENGER, REPEATER = KINDS = ("hub", "messenger", "repeater")
+
+STEP_ROOMS = 1000
+"""Rooms that a link gives up at a time when it leaves."""
 
 LINKS_BOUND = 1_000_000
 """Limit of the links that all cached groups hold together (approximate). Each takes about 50 bytes."""
@@ -116,13 +119,23 @@ class HubRoutes(Generic[L]):
 
         :return: the rooms that no messenger wants any more.
         """
+        return [room for ended in self.leaving(link) for room in ended]
+
+    def leaving(self, link: L) -> Iterator[list[bytes]]:
+        """As `leave`, in steps of `STEP_ROOMS`: what no messenger wants any more after each.
+
+        Until the last, the link may still be among the destinations of its other rooms.
+        """
         kind = self._kinds.get(link)
         if kind is None:
-            return []
-        ended = self.unsubscribe(link, None)
-        del self._kinds[link], self._rooms_of[link]
+            return
+        rooms = self._rooms_of.pop(link)
         self.rest(link)
-        return ended
+        del self._kinds[link]
+        first = [EVERY_ROOM] if EVERY_ROOM in rooms else []
+        steps = chain(first, (room for room in rooms if room != EVERY_ROOM))
+        while old := list(islice(steps, STEP_ROOMS)):
+            yield self._withdraw(link, kind, old)
 
     def rest(self, link: L) -> None:
         """Take a repeater out of the round robin. It gets nothing more until `wake` is called for it."""
@@ -164,14 +177,16 @@ class HubRoutes(Generic[L]):
         :return: the rooms that no messenger wants any more.
         """
         mine = self._rooms_of[link]
-        kind = self._kinds[link]
-        table = self._by_room.get(kind, {})
         if rooms is None:
             old, self._rooms_of[link] = list(mine), {}
         else:
             old = [room for room in dict.fromkeys(rooms) if room in mine]
             for room in old:
                 del mine[room]
+        return self._withdraw(link, self._kinds[link], old)
+
+    def _withdraw(self, link: L, kind: str, old: list[bytes]) -> list[bytes]:
+        table = self._by_room.get(kind, {})
         self.wants -= len(old)
         ended: list[bytes] = []
         for room in old:

@@ -620,3 +620,24 @@ def test_neighbours_that_go_to_the_same_links_are_counted_by_room_when_they_are_
     assert reader.dropped > 300
     assert sum(rooms.values()) == reader.dropped
     assert max(rooms.values()) - min(rooms.values()) <= 1
+
+
+def test_a_link_with_very_many_rooms_leaves_in_slices_and_gets_nothing_more(by_turns):
+    other, leaving = by_turns.link("hub", dialect=CES2, node="z"), by_turns.link("messenger", dialect=CES2)
+    writer = by_turns.link("messenger")
+    rooms = [f"R{number}" for number in range(10_500)]
+    by_turns.hub.told(leaving, SubscriptionChange(rooms, True))
+    by_turns.close(leaving)
+    assert leaving not in by_turns.hub.routes
+    turns = 0
+    while by_turns.hub.routes.wants:
+        by_turns.hub.received(writer, [run("R10499", str(turns))])
+        by_turns.clock.turn()
+        turns += 1
+    assert turns == 10
+    assert leaving.queue.size == 0
+    assert by_turns.hub.side.tally.bytes == 0
+    assert by_turns.hub.subscriptions.short == 0
+    for _ in range(20):
+        by_turns.clock.turn()
+    assert not other.interest.due
