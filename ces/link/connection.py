@@ -63,7 +63,7 @@ SMALL_FRAMES = 100
 comes behind them waits for the next turn. They take up to 5 ms, and a read of 256 KiB may bring 30,000.
 """
 
-MESSAGES = 1000
+MESSAGES = 4000
 """So many messages with records are taken at a time; the others of a read wait for the next turns."""
 
 BAD_GATEWAY = 1014
