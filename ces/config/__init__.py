@@ -4,7 +4,8 @@
 
     values.py     a kind: how a value is written, its unit, its bounds (pure text to value)
     settings.py   option(): one declaration; resolve(): one object from command line, environment and file
-    file.py       the TOML file, with the line of each value
+    toml.py       TOML with the line of each key, for every file that people write
+    file.py       the TOML file of a role's settings
     link.py       LinkSettings: what every role has
 
 A role adds its own options (`ces.hub.settings`, `ces.repeater.settings`). `ces.tap.options` makes the command

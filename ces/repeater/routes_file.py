@@ -13,14 +13,13 @@ URLs, so that two spellings of one target count as one.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from typing import Any
 
 import ces
+from ces.config.toml import Document, TomlError, read_document
 from ces.config.values import did_you_mean
 from ces.model.address import HTTP_SCHEMES, REPEATER_PORT, WEBSOCKET_SCHEMES, AddressError, parse_address
-from ces.model.wire import EVERY_ROOM, room_fault
+from ces.model.patterns import pattern_fault
 
 Routes = dict[str, tuple[str, ...]]
 """Targets by pattern, as `ces.model.routing.RepeaterRoutes` takes them."""
@@ -47,13 +46,9 @@ def load(path: str) -> Routes:
         it.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except OSError as error:
-        raise RoutesError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise RoutesError(f"{path}: cannot be read: it is not UTF-8") from None
-    return parse(text, path)
+        return _routes(read_document(path))
+    except TomlError as error:
+        raise RoutesError(str(error)) from None
 
 
 def parse(text: str, name: str) -> Routes:
@@ -64,63 +59,35 @@ def parse(text: str, name: str) -> Routes:
     :raises RoutesError: as `load` does.
     """
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RoutesError(_syntax(str(error), text, name)) from None
-    except RecursionError:
-        raise RoutesError(f"{name}: values are nested too deeply to be routes") from None
-    places = _Places(text, name)
-    for key in tables:
+        return _routes(Document(text, name))
+    except TomlError as error:
+        raise RoutesError(str(error)) from None
+
+
+def _routes(document: Document) -> Routes:
+    for key in document.values:
         if key != TABLE:
             hint = did_you_mean(key, [TABLE]) or f"; expected [{TABLE}] alone"
-            raise RoutesError(f"{places.of(key)}: there is no such table{hint}")
-    if not isinstance(tables.get(TABLE), dict):
-        raise RoutesError(f"{name}: expected a table [{TABLE}]")
-    return {pattern: _targets(pattern, value, places) for pattern, value in tables[TABLE].items()}
+            raise RoutesError(f"{document.place((key,))}: {key!r}: there is no such table{hint}")
+    routes = document.values.get(TABLE)
+    if not isinstance(routes, dict):
+        raise RoutesError(f"{document.name}: expected a table [{TABLE}]")
+    return {pattern: _targets(pattern, value, document) for pattern, value in routes.items()}
 
 
-def _targets(pattern: str, value: Any, places: _Places) -> tuple[str, ...]:
-    fault = room_fault(pattern.encode("utf-8", "surrogatepass"))
-    if "*" in pattern[:-1]:
-        fault = f"{EVERY_ROOM.decode()!r} may stand only at the end"
-    if fault is not None:
-        raise RoutesError(f"{places.of(pattern)}: this is neither a room nor a prefix of rooms: {fault}")
+def _targets(pattern: str, value: Any, document: Document) -> tuple[str, ...]:
+    def fault(text: str, target: str = "") -> RoutesError:
+        return RoutesError(f"{document.place((TABLE, pattern), target)}: {pattern!r}: {text}")
+
+    not_a_pattern = pattern_fault(pattern)
+    if not_a_pattern is not None:
+        raise fault(f"this is neither a room nor a prefix of rooms: {not_a_pattern}")
     if not isinstance(value, list) or not all(isinstance(target, str) for target in value):
-        raise RoutesError(
-            f'{places.of(pattern)}: expected a list of targets such as ["ws://host:{REPEATER_PORT}"]'
-        )
+        raise fault(f'expected a list of targets such as ["ws://host:{REPEATER_PORT}"]')
     urls = []
     for target in value:
         try:
             urls.append(target_url(target))
         except AddressError as error:
-            raise RoutesError(f"{places.of(pattern, target)}: {error}") from None
+            raise fault(str(error), target) from None
     return tuple(dict.fromkeys(urls))
-
-
-class _Places:
-    """Finds the line of a key or value, for error texts."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self._lines = text.splitlines()
-        self._name = name
-
-    def of(self, key: str, value: str = "") -> str:
-        """The place of a key, or of the text `value` after that key."""
-        written = re.compile(rf"\s*(?:\[+\s*)?([\"']?){re.escape(key)}\1\s*[=.\]]")
-        found = 0
-        for number, line in enumerate(self._lines, 1):
-            if not found and written.match(line):
-                found = number
-            if found and value in line:
-                return f"{self._name}, line {number}: {key!r}"
-        return f"{self._name}, line {found}: {key!r}" if found else f"{self._name}: {key!r}"
-
-
-def _syntax(error: str, text: str, name: str) -> str:
-    match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", error, re.DOTALL)
-    if match is None:
-        return f"{name}: {error}"
-    where = f"column {match[3]}" if match[3] else "the end of the file"
-    line = match[2] or max(1, len(text.splitlines()))
-    return f"{name}, line {line}: {match[1][:1].lower() + match[1][1:]} at {where}"

@@ -47,6 +47,7 @@ def test_the_routes_are_what_routing_takes() -> None:
     ("text", "sentence"),
     [
         ('[routes]\nA = ["x"\nB', "routes.toml, line 3: "),
+        ("[routes]\nA = " + "9" * 5000, "routes.toml: a number has too many digits"),
         ('[routes]\nA = ["x', "routes.toml, line 2: "),
         ('[routes]\nA = ["x"]\nA = ["y"]', "routes.toml, line 3: "),
         ("", "routes.toml: expected a table [routes]"),
