@@ -4,6 +4,7 @@ The floors, each of which imports only those above it in this list (``tests/test
 
     ces.model                              what an event, a record, a frame and a route are; pure
     ces.config, ces.session                settings; send queues, sessions, the life of a connection; pure
+    ces.access                             who may do what: principals, tokens, the access file; pure
     ces.ops                                HTTP, status, metrics and logging
     ces.link                               links and the connections that carry them
     ces.uplink                             one link that is dialled and kept up, with its spool

@@ -17,16 +17,17 @@ FLOORS = {
     "event": 0,
     "config": 1,
     "session": 1,
-    "ops": 2,
-    "link": 3,
-    "uplink": 4,
-    "hub": 5,
-    "repeater": 5,
-    "messenger": 5,
-    "tap": 6,
-    "cli": 6,
+    "access": 2,
+    "ops": 3,
+    "link": 4,
+    "uplink": 5,
+    "hub": 6,
+    "repeater": 6,
+    "messenger": 6,
+    "tap": 7,
+    "cli": 7,
 }
-PURE = ("model", "config", "session")
+PURE = ("model", "config", "session", "access")
 IMPURE = {
     "twisted",
     "autobahn",
@@ -130,7 +131,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in MODULES if part(path) in PURE], ids=lambda path: str(path.relative_to(CES))
 )
-def test_model_config_and_session_are_pure(path: Path) -> None:
+def test_model_config_session_and_access_are_pure(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & IMPURE
 
 

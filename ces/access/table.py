@@ -1,0 +1,168 @@
+"""Finds the principal of somebody who comes.
+
+What is shown counts in this order, and what is shown must be good: who shows a wrong token is not let in as
+somebody from a known network. ::
+
+    a bearer token     of the access file, or a JWT
+    a certificate      by a name that it has
+    the address        the smallest network that it is in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from ces.access.principal import ANYONE, Login, Principal, Unknown
+from ces.access.signed import Key, verify
+from ces.access.token import NO_DIGEST, PREFIX, Digest, matches, read_token
+
+BEARER_LENGTH = 4096
+"""Longest bearer token that is looked at, in characters."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What somebody who comes shows.
+
+    bearer: the token; None for none.
+    certificate: the names of its certificate, which was verified; None for none.
+    host: its IP address; "" when it has none.
+    """
+
+    bearer: str | None = field(default=None, repr=False)
+    certificate: tuple[str, ...] | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How one principal is found.
+
+    keys: the names of the keys whose tokens may name it.
+    """
+
+    tokens: tuple[Digest, ...] = field(default=(), repr=False)
+    certificates: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+
+class Access:
+    """Who may do what. Immutable: another file is another `Access`.
+
+    :param principals: each with how it is found. No token, certificate name or network is of two of them.
+    :param keys: the keys that sign tokens, by their name.
+    """
+
+    def __init__(
+        self, principals: Iterable[tuple[Principal, Ways]] = (), keys: Mapping[str, Key] | None = None
+    ) -> None:
+        self._keys = dict(keys or {})
+        self._principals: dict[str, Principal] = {}
+        self._tokens: dict[str, tuple[Digest, Principal]] = {}
+        self._certificates: dict[str, Principal] = {}
+        self._vouched: dict[str, frozenset[str]] = {}
+        """The keys whose tokens may name a principal."""
+        self._networks: dict[Network, Principal] = {}
+        for principal, ways in principals:
+            self._principals[principal.name] = principal
+            self._vouched[principal.name] = frozenset(ways.keys)
+            for digest in ways.tokens:
+                self._tokens[digest.id] = digest, principal
+            self._certificates.update((name.lower(), principal) for name in ways.certificates)
+            self._networks.update(dict.fromkeys(ways.networks, principal))
+        lengths = {(network.version, network.prefixlen) for network in self._networks}
+        self._lengths = sorted(lengths, reverse=True)
+        """Versions and lengths of the networks, the longest first: there are few, however many networks."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is an access file."""
+        return True
+
+    def get(self, name: str) -> Principal | None:
+        """The principal with this name, if there is one."""
+        return self._principals.get(name)
+
+    def login(self, shown: Shown, now: float) -> Login:
+        """Who this is.
+
+        :param now: in seconds since the epoch.
+        :raises Unknown: when it is nobody.
+        """
+        if shown.bearer is not None:
+            return self._by_bearer(shown.bearer, now)
+        if shown.certificate is not None:
+            return Login(self._by_certificate(shown.certificate))
+        return Login(self._by_address(shown.host))
+
+    def _by_bearer(self, bearer: str, now: float) -> Login:
+        if len(bearer) > BEARER_LENGTH:
+            raise Unknown(f"the token has more than {BEARER_LENGTH} characters")
+        token = read_token(bearer)
+        if token is not None:
+            digest, principal = self._tokens.get(token.id, (NO_DIGEST, None))
+            if not matches(token, digest) or principal is None:
+                raise Unknown("the token is not known")
+            return Login(principal)
+        if bearer.startswith(PREFIX) or bearer.count(".") != 2:
+            raise Unknown("the token is neither one of CES nor a JWT")
+        claims = verify(bearer, self._keys, now)
+        principal = self._principals.get(claims.subject)
+        if principal is None or claims.key not in self._vouched[principal.name]:
+            raise Unknown(f"the key {claims.key!r} may not sign for the principal that the JWT names")
+        return Login(principal, claims.until)
+
+    def _by_certificate(self, names: tuple[str, ...]) -> Principal:
+        found = {self._certificates[name.lower()] for name in names if name.lower() in self._certificates}
+        if len(found) != 1:
+            few = "no principal" if not found else "more than one principal"
+            raise Unknown(f"the names of the certificate are those of {few}")
+        return found.pop()
+
+    def _by_address(self, host: str) -> Principal:
+        address = _address(host)
+        if address is not None:
+            for version, length in self._lengths:
+                if version == address.version:
+                    network = _network(address, length)
+                    if network in self._networks:
+                        return self._networks[network]
+        raise Unknown("it shows no token")
+
+
+class Open(Access):
+    """Anyone may do everything: there is no access file."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is an access file."""
+        return False
+
+    def get(self, name: str) -> Principal | None:
+        """Anyone."""
+        return ANYONE.principal
+
+    def login(self, shown: Shown, now: float) -> Login:
+        """Anyone."""
+        return ANYONE
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """An IP address; an IPv4 address in IPv6 form (``::ffff:10.0.0.1``) as the IPv4 address that it is."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _network(address: IPv4Address | IPv6Address, length: int) -> Network:
+    if isinstance(address, IPv4Address):
+        return IPv4Network((int(address), length), strict=False)
+    return IPv6Network((int(address), length), strict=False)
