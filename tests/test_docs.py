@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROLES = [("hub", HubSettings), ("repeater", RepeaterSettings)]
 EXAMPLES = {
-    *("interconnect", "node-id", "id", "routes", "central-repeater-addresses", "spool"),
+    *("access", "interconnect", "node-id", "id", "routes", "central-repeater-addresses", "spool"),
     *("allow-origin", "allow-host"),
 }
 """Options without a default of use: their lines in the example files are commented out."""

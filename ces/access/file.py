@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import ces
 from ces.access.principal import KINDS, Principal
 from ces.access.signed import ALGORITHMS, EDDSA, HS256, Key, public_key, secret_key
-from ces.access.table import Access, Network, Ways
+from ces.access.table import Access, Network, Open, Ways
 from ces.access.token import Digest, read_digest
 from ces.config.toml import Document, TomlError, describe, read_document
 from ces.config.values import did_you_mean
@@ -50,6 +50,14 @@ T = TypeVar("T")
 
 class AccessError(ces.Error, ValueError):
     """The access file cannot be used. One sentence that names the file, the line and the key."""
+
+
+def access_of(path: str) -> Access:
+    """The rights in the access file; without one ("") anyone may do everything.
+
+    :raises AccessError: as `load` does.
+    """
+    return load(path) if path else Open()
 
 
 def load(path: str) -> Access:

@@ -16,6 +16,7 @@ from ces.config.values import (
     host,
     integer,
     origin,
+    plain,
     seconds,
     show_seconds,
     show_size,
@@ -28,6 +29,11 @@ from ces.config.values import (
 class LinkSettings(Settings):
     """The settings of the links of a hub, a repeater or a messenger (docs/protocol.md sections 2 and 8)."""
 
+    access: str = option(
+        "",
+        plain("FILE"),
+        "Access file (TOML): who may do what; without one, anyone may do everything",
+    )
     ping_interval: float = option(30.0, seconds(0.1), "Interval between pings on a served connection")
     silence_timeout: float = option(60.0, seconds(0.1), "Silence after which a served connection is closed")
     dial_silence_timeout: float = option(

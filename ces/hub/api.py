@@ -1,17 +1,23 @@
 """The hub's HTTP side: one port, one Klein application.
 
-==========================================  ==================================================================
-``GET /connect/{kind}``                     WebSocket upgrade; a kind is ``messenger``, ``repeater``, ``hub``
-``POST /interconnect/{address}``            link to a hub: 200 once it is up; ``?retry=true``: 202 at once
-``GET /interconnect``                       every link to another hub, with its state
-``DELETE /interconnect/address/{address}``  end the link to an address; the answer says what was ended
-``DELETE /interconnect/node/{node}``        end every link to the hub with this node
-``DELETE /interconnect/{name}``             either, if the name can only mean one of them; 409 if not
-``GET /links``                              the face of each link, and who has left; `LINKS_QUERY`
-``GET /rooms``                              rooms and who listens; `ROOMS_QUERY`
-``POST /event``                             one v2 event or a JSON array of them, routed as from a messenger
-``GET /status`` and others                  what every role has: `ces.ops.http`
-==========================================  ==================================================================
+==========================================  =========  =======================================================
+``GET /connect/{kind}``                     the kind   WebSocket upgrade; ``messenger``, ``repeater``, ``hub``
+``POST /interconnect/{address}``            admin      link to a hub: 200 once it is up; ``?retry=true``: 202
+                                                       at once
+``GET /interconnect``                       status     every link to another hub, with its state
+``DELETE /interconnect/address/{address}``  admin      end the link to an address; the answer says what was
+                                                       ended
+``DELETE /interconnect/node/{node}``        admin      end every link to the hub with this node
+``DELETE /interconnect/{name}``             admin      either, if the name can only mean one of them; 409 if
+                                                       not
+``GET /links``                              status     the face of each link, and who has left; `LINKS_QUERY`
+``GET /rooms``                              status     rooms and who listens; `ROOMS_QUERY`
+``POST /event``                             messenger  one v2 event or a JSON array of them, routed as from a
+                                                       messenger
+``GET /status`` and others                             what every role has: `ces.ops.http`
+==========================================  =========  =======================================================
+
+The second column is the kind that the principal who asks must have (`ces.ops.gate`).
 """
 
 from __future__ import annotations
@@ -25,6 +31,8 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from ces.access.principal import ADMIN, STATUS
+from ces.access.table import Open
 from ces.config.values import choice, integer
 from ces.hub import shown
 from ces.hub.hub import Hub
@@ -43,9 +51,11 @@ from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
 from ces.model.posted import MalformedEvent, reading_posted
-from ces.model.routing import KINDS
+from ces.model.routing import KINDS, MESSENGER
+from ces.ops.answers import json_answer, text
 from ces.ops.clock import utc_now
-from ces.ops.http import add_common_routes, json_answer, text
+from ces.ops.gate import Gate, Guarded, login_of
+from ces.ops.http import add_common_routes
 from ces.ops.logging import LogLevels
 from ces.ops.query import QueryError, read_query
 from ces.ops.views import Views, ready
@@ -73,6 +83,7 @@ ROOMS_QUERY: dict[str, Callable[[str], Any]] = {
 class HubApi:
     """The routes of one hub. `app.resource()` is what a Site serves.
 
+    :param gate: judges who asks; by default anyone may do everything.
     :param now: the present time, which a posted event without a time stamp gets.
     """
 
@@ -82,29 +93,33 @@ class HubApi:
         interconnections: Interconnections,
         reactor: Any,
         levels: LogLevels,
+        gate: Gate | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._hub = hub
         self._now = now
+        self._gate = gate = gate or Gate(Open(), hub.side.refuse)
         self._interconnections = interconnections
         self._views = Views(reactor, hub.side.refuse)
         self._factories = {kind: ServingFactory(hub, hub.side, kind, reactor) for kind in KINDS}
         self.app = Klein()
         # An address in a path may be a URL: its two slashes stay two.
         self.app.url_map.merge_slashes = False
-        route = self.app.route
-        route("/connect", methods=["GET"])(self._connect)
-        route("/connect/", methods=["GET"], branch=True)(self._connect)
-        route("/interconnect", methods=["GET"])(self._list)
-        route("/interconnect/<path:address>", methods=["POST"])(self._interconnect)
-        route("/interconnect/<path:name>", methods=["DELETE"])(self._end)
-        route("/interconnect/address/<path:name>", methods=["DELETE"])(self._end_address)
-        route("/interconnect/node/<path:name>", methods=["DELETE"])(self._end_node)
-        route("/event", methods=["POST"])(self._event)
-        route("/links", methods=["GET"])(self._links)
-        route("/rooms", methods=["GET"])(self._rooms)
+        # Which kind a link needs stands in its path: `_connect` asks the gate itself.
+        self.app.route("/connect", methods=["GET"])(self._connect)
+        self.app.route("/connect/", methods=["GET"], branch=True)(self._connect)
+        route = Guarded(self.app, gate).route
+        route("/interconnect", "GET", STATUS, self._list)
+        route("/interconnect/<path:address>", "POST", ADMIN, self._interconnect)
+        route("/interconnect/<path:name>", "DELETE", ADMIN, self._end)
+        route("/interconnect/address/<path:name>", "DELETE", ADMIN, self._end_address)
+        route("/interconnect/node/<path:name>", "DELETE", ADMIN, self._end_node)
+        route("/event", "POST", MESSENGER, self._event)
+        route("/links", "GET", STATUS, self._links)
+        route("/rooms", "GET", STATUS, self._rooms)
         add_common_routes(
             self.app,
+            gate,
             bin="ces-hub",
             clock=reactor,
             levels=levels,
@@ -122,10 +137,11 @@ class HubApi:
                 400,
                 f"There is no link of kind {kind[:80]!r}: connect to /connect/ with {', '.join(KINDS)}.",
             )
-        refused = refusal(request, self._hub.side)
+        refused = self._gate.fault(request, kind) or refusal(request, self._hub.side)
         if refused is not None:
             return text(request, *refused)
-        return LinkResource(factory)
+        login = login_of(request)
+        return LinkResource(factory, login, self._gate.lasts(login))
 
     def _list(self, request: IRequest) -> Deferred[None]:
         return self._views.answer(request, "interconnect", lambda: ready(self._interconnections.status()))
@@ -178,6 +194,9 @@ class HubApi:
             runs = await self._hub.side.slices.finish(reading)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
+        refused = self._gate.publish_fault(request, runs)
+        if refused is not None:
+            return text(request, *refused)
         if not self._hub.posted(runs):
             return text(request, 503, "Too many events are waiting to be routed: send this again later.")
         return text(request, 200, "Processing event")

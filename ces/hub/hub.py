@@ -26,6 +26,7 @@ from ces.link.link import Announcement, Link, Owner, Refused
 from ces.link.schedule import Step
 from ces.link.side import Side
 from ces.model.control import Gap, SubscriptionChange
+from ces.model.patterns import Rooms
 from ces.model.routing import HUB, MESSENGER, REPEATER, Group, HubRoutes
 from ces.model.wire import BATCH_BYTES, CES1, EVERY_ROOM, Run, mixed
 from ces.session.held import Held
@@ -119,7 +120,8 @@ class Hub(Owner):
 
     def joined(self, link: Link) -> None:
         """A link of any kind came."""
-        self.routes.join(link, link.kind, everything=link.kind == HUB and link.dialect == CES1)
+        everything = link.kind == HUB and link.dialect == CES1
+        self.routes.join(link, link.kind, everything, _limit(link))
         self.subscriptions.joined(link)
         self.side.limited.info(
             f"{link.kind} joined", "{link} joined, speaking {dialect}", link=link.name, dialect=link.dialect
@@ -144,6 +146,7 @@ class Hub(Owner):
     def attached(self, link: Link, fresh: bool) -> None:
         """The link has a connection again."""
         self.routes.wake(link)
+        self._keep_within_rights(link)
         self.side.limited.info(f"{link.kind} attached", "{link} is back", link=link.name)
         if link.kind == HUB and link.dialect == CES1:
             self.subscriptions.subscribe(link, [EVERY_ROOM])
@@ -182,9 +185,10 @@ class Hub(Owner):
             link.announces(self._told[link])
 
     def _hand_out(self, link: Link) -> None:
-        """Give a repeater that has come what is held for it."""
+        """Give a repeater that has come what is held, as far as it may have it."""
         if link.kind == REPEATER:
-            for run in self.held.take(self._clock.seconds()):
+            may = link.login.principal.subscribe
+            for run in self.held.take(self._clock.seconds(), may):
                 self._to_repeater(run)
             self._watch_held()
 
@@ -196,9 +200,26 @@ class Hub(Owner):
             return
         rooms = [room.encode() for room in message.rooms]
         if message.create:
-            self.subscriptions.subscribe(link, rooms)
+            self.subscriptions.subscribe(link, self._permitted(link, rooms))
         else:
             self.subscriptions.unsubscribe(link, rooms)
+
+    def _permitted(self, link: Link, rooms: list[bytes]) -> list[bytes]:
+        """Those of the rooms that the link may have; ``*`` is all that it may have."""
+        limit = self.routes.limit(link)
+        if limit is None:
+            return rooms
+        may = [room for room in rooms if room in limit or (room == EVERY_ROOM and limit)]
+        if len(may) < len(rooms):
+            denied = len(rooms) - len(may)
+            link.deny(denied, f"{denied} of the rooms may not be subscribed to")
+        return may
+
+    def _keep_within_rights(self, link: Link) -> None:
+        """The link may be of another principal now: two hubs share one, whichever dials."""
+        limit = _limit(link)
+        if limit != self.routes.limit(link):
+            self.subscriptions.restrict(link, limit)
 
     def _change(self, rooms: list[bytes]) -> None:
         """What messengers want has just changed in these rooms: the other hubs are told at the end of the
@@ -305,7 +326,12 @@ class Hub(Owner):
             self.side.pressure.fed(source, congested, size)
 
     def _to_repeater(self, run: Run) -> None:
-        repeater = self.routes.next_repeater(_is_backlogged)
+        # Links that get several rooms alike may all have them; of the repeaters, some may not.
+        for part in run.apart() if self.routes.limits_repeaters else (run,):
+            self._to_one_repeater(part)
+
+    def _to_one_repeater(self, run: Run) -> None:
+        repeater = self.routes.next_repeater(run.room, _is_backlogged)
         if repeater is not None:
             repeater.put(run)
             self.side.turn.add(repeater)
@@ -404,6 +430,12 @@ class Behind:
     def _count(self, size: int) -> None:
         self.bytes += size
         self._hub.side.tally.bytes += size
+
+
+def _limit(link: Link) -> Rooms | None:
+    """The only rooms that a link may have; None for all."""
+    rooms = link.login.principal.subscribe
+    return None if rooms.everything else rooms
 
 
 def _is_backlogged(link: Link) -> bool:

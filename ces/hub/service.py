@@ -9,11 +9,13 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
+from ces.access.file import AccessError, access_of
 from ces.hub.api import HubApi
 from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, hub_address
 from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
+from ces.ops.gate import Gate
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
@@ -48,12 +50,19 @@ class HubLinks(Service):
 
 
 def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> MultiService:
-    """A service that listens, keeps its interconnections up and serves until it is stopped."""
+    """A service that listens, keeps its interconnections up and serves until it is stopped.
+
+    :raises SystemExit: with one sentence, when the access file cannot be used.
+    """
     log = levels.logger("ces.hub")
     node = settings.node_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"
     hub = Hub(node, settings, reactor, log)
     interconnections = Interconnections(hub, reactor)
-    api = HubApi(hub, interconnections, reactor, levels)
+    try:
+        gate = Gate(access_of(settings.access), hub.side.refuse)
+    except AccessError as error:
+        raise SystemExit(f"ces-hub: {error}") from None
+    api = HubApi(hub, interconnections, reactor, levels, gate)
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)

@@ -32,6 +32,7 @@ from ces.link.schedule import Step
 from ces.link.side import Side
 from ces.model.allotment import Allotment
 from ces.model.control import Error
+from ces.model.patterns import Rooms
 from ces.model.routing import HUB, STEP_ROOMS, HubRoutes
 from ces.model.shares import network_of
 from ces.model.wire import CES2, EVERY_ROOM
@@ -156,6 +157,19 @@ class Subscriptions:
         self._recount(link)
         self._grant(link)
         self._given_up()
+
+    def restrict(self, link: Link, limit: Rooms | None) -> None:
+        """The link may have these rooms alone from now on; None for all. It loses the others, also those that
+        are remembered for it.
+        """
+        self._routes.restrict(link, limit)
+        if limit is None:
+            return
+        missing = self._short.get(link)
+        asked = [*self._routes.rooms(link), *(() if missing is None else missing.rooms)]
+        beyond = [room for room in asked if room != EVERY_ROOM and room not in limit]
+        if beyond:  # no rooms at all would mean every room
+            self.unsubscribe(link, beyond)
 
     def stop(self) -> None:
         """Grant nothing any more."""

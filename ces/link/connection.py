@@ -28,6 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ces.access.principal import ANYONE
 from ces.link.direct import end_stream, unsent
 from ces.link.link import Link, Owner
 from ces.link.side import Side
@@ -48,7 +49,16 @@ from ces.model.control import (
 )
 from ces.model.routing import MESSENGER
 from ces.model.wire import BATCH_BYTES, CES1, CES2
-from ces.session.life import HEARD, NORMAL, PROTOCOL_ERROR, REPLACED, TRANSITIONS, State, Step
+from ces.session.life import (
+    HEARD,
+    NORMAL,
+    NOT_AUTHENTICATED,
+    PROTOCOL_ERROR,
+    REPLACED,
+    TRANSITIONS,
+    State,
+    Step,
+)
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
 
@@ -138,6 +148,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         acknowledge them.
     agent: the User-Agent that the dialling side named, the beginning of it.
     round_trip: seconds from the last ping that was answered to its pong; None before that.
+    login: who the other side is, as far as this side has asked.
+    lasts: for how many seconds from its beginning the login is good; None for ever.
     code: what it was closed with, by whichever side; None when it was cut.
     ended: why it ended.
     refused: the HTTP status with which a server refused the opening handshake, or None.
@@ -180,6 +192,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     write: Callable[[list[bytes], int], None]
     opener: Opener
+    login = ANYONE
+    lasts: float | None = None
     node = ""
     instance = ""
     changes: int | None = None
@@ -211,6 +225,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     _hellos = 0
     """More than one comes where the serving side offers a session (docs/protocol.md section 5)."""
     _pinged: bytes | None = None
+    _login_ends: float | None = None
     _probed: float | None = None
     """When the other side was asked for a sign of life."""
 
@@ -240,6 +255,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         self._seconds = side.keepalive.seconds
         self._message_limit = side.settings.message_limit
         self.heard = self._since = self._seconds()
+        if self.lasts is not None:
+            self._login_ends = self.heard + self.lasts
         self.host: str = getattr(self.transport.getPeer(), "host", "")
         self.write = side.sockets.output(self.transport).write
         autobahn: Any = super()
@@ -634,6 +651,11 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                 return now + settings.handshake_timeout
             if stalled is not None:
                 next_due = min(next_due, stalled)
+        if self._login_ends is not None:
+            if now >= self._login_ends:
+                self.end(NOT_AUTHENTICATED, "the login has expired")
+                return now + settings.handshake_timeout
+            next_due = min(next_due, self._login_ends)
         if self.serving:
             if now >= self._next_ping:
                 self._next_ping = now + settings.ping_interval

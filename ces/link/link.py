@@ -27,16 +27,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import ces
+from ces.access.principal import ANYONE, Login
 from ces.link.encoding import Encode, encoder
 from ces.link.side import Side, Socket
 from ces.link.turn import Memo
 from ces.model import wire
 from ces.model.bucket import Bucket
 from ces.model.control import Error, Gap, Hello, Message, SubscriptionChange
+from ces.model.patterns import KnownAnswers
 from ces.model.routing import MESSENGER, REPEATER
 from ces.model.wire import CES1, CES2, KnownRooms, Run, read_ces1, read_ces2
 from ces.session.interest import WINDOW, Interest
-from ces.session.life import NORMAL, PROTOCOL_ERROR, TOO_FAST, TOO_SLOW, Fate, fate
+from ces.session.life import NORMAL, NOT_ALLOWED, PROTOCOL_ERROR, TOO_FAST, TOO_SLOW, Fate, fate
 from ces.session.queue import SendQueue
 from ces.session.session import Session
 
@@ -119,6 +121,7 @@ class Carrier(Socket, Protocol):
 
     dialect: str
     peer: Any
+    login: Login
     instance: str
     changes: int | None
     blocked: bool
@@ -173,6 +176,7 @@ class Link:
         what then remains in the queue to whose queue it is.
     :param path: what was dialled, on a repeater.
 
+    login: who the other side is; `ANYONE` where this side has dialled.
     node: the identity of the other process; "" on a ces.1 link.
     instance: tells that process from another one with the same node; "" when it does not say.
     interest: the rooms that the other side is told of; None when it is told of none.
@@ -191,6 +195,7 @@ class Link:
         "_encode",
         "_expires",
         "_known",
+        "_may_publish",
         "_pauses",
         "_rates",
         "_read",
@@ -206,6 +211,7 @@ class Link:
         "interest",
         "joined",
         "kind",
+        "login",
         "looked",
         "malformed",
         "node",
@@ -253,6 +259,9 @@ class Link:
         self._window = window
         self._expires = 0.0
         self._rates: Sequence[tuple[Bucket, str, str]] = ()
+        self.login = ANYONE
+        self._may_publish: KnownAnswers | None = None
+        """Whether the other side may send records for a room; None when it may for all."""
         self.interest: Interest | None = None
         self.connected = self.joined = self.over = self.replacing = False
         self._pauses = 0
@@ -322,6 +331,7 @@ class Link:
                 self.interest.restart(connection.changes is not None)
         self.node, self.dialect, self.instance = node, connection.dialect, connection.instance
         self.peer, self.serving = connection.peer, connection.serving
+        self._authorize(connection.login)
         self.path = path or self.path
         self._encode = encoder(connection.serving, connection.dialect)
         self.stalled_since = None
@@ -344,6 +354,12 @@ class Link:
         self.announce()
         if self.queue.waits:
             side.turn.add(self)
+
+    def _authorize(self, login: Login) -> None:
+        if login.principal is not self.login.principal:
+            rooms = login.principal.publish
+            self._may_publish = None if rooms.everything else KnownAnswers(rooms)
+        self.login = login
 
     def closing(self, connection: Carrier, code: int | None, ended: str) -> None:
         """A connection carries no more records: a close frame was sent or received, or it was cut."""
@@ -471,6 +487,11 @@ class Link:
         if any([run.size > limit for run in runs]):
             runs = wire.within(limit, runs, faults)
         records = sum([run.count for run in runs])
+        taken = records + len(faults)
+        may_publish = self._may_publish
+        if may_publish is not None and not all([may_publish[run.room] for run in runs]):
+            runs = self._permitted(runs, may_publish)
+            records = sum([run.count for run in runs])
         self.records_in += records
         if faults:
             self.fault(connection, faults)
@@ -480,13 +501,29 @@ class Link:
         finally:  # what the owner fails at would fail it again
             session = connection.session
             if session.id:
-                if session.took(records + len(faults), size):
+                if session.took(taken, size):
                     connection.acknowledge()
                 else:
                     self.side.acknowledge_soon(connection)
         if self._rates:
-            self._rate(connection, records + len(faults), size)
+            self._rate(connection, taken, size)
         return records
+
+    def _permitted(self, runs: list[Run], may_publish: KnownAnswers) -> list[Run]:
+        """Those of the runs that the other side may send. The others are taken, and go nowhere."""
+        denied = sum([run.count for run in runs if not may_publish[run.room]])
+        self.deny(denied, f"{denied} records were for rooms that may not be sent to")
+        return [run for run in runs if may_publish[run.room]]
+
+    def deny(self, times: int, what: str) -> None:
+        """The other side has done what it may not: count, log, tell. Of the room itself it learns nothing.
+
+        :param what: it was, as a sentence.
+        """
+        self.side.refuse("rights", f"{self.login.principal.name or 'anyone'}, {self.name}: {what}", times)
+        connection = self.connection
+        if self.dialect == CES2 and connection is not None and not connection.blocked:
+            self.tell(Error(code=NOT_ALLOWED, reason=what))
 
     def take_change(self, connection: Carrier, message: SubscriptionChange) -> Iterator[None]:
         """A subscription change came on a connection: take it in steps of `CHANGE_ROOMS`. It counts as taken

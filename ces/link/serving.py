@@ -8,7 +8,7 @@ Owns the factory of serving connections, which decides what link each of them ge
 hands a transport from twisted.web to it; does not know which paths exist. In ces.2 (docs/protocol.md section
 5)::
 
-    hello with a session that is kept here  -> its link, resumed
+    hello with a session that is kept here  -> its link, resumed, if it is of the same principal
     hello with none, or one that is gone    -> the owner admits it: a new link
     ... and there are too many links        -> closed with 4429; in ces.1 refused with 503 before
     ... to the link that its process has    -> offered the session of that link; then as above
@@ -31,13 +31,14 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 
+from ces.access.principal import ANYONE, Login
 from ces.link.connection import Connection
 from ces.link.link import Link, Owner, Read, Refused, read_by_dialect
 from ces.link.side import Side
 from ces.model.control import Hello
 from ces.model.wire import CES2
 from ces.ops.entrance import Place
-from ces.session.life import PROTOCOL_ERROR, REPLACED, TOO_FAST, State
+from ces.session.life import NOT_ALLOWED, PROTOCOL_ERROR, REPLACED, TOO_FAST, State
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
 
@@ -148,7 +149,11 @@ class ServingFactory(WebSocketServerFactory):
         assert isinstance(connection, ServingConnection)
         if hello is not None and hello.session:
             kept = self.side.sessions.get(hello.session)
-            if kept is not None and (kept.node, kept.kind) == (hello.node, self.kind):
+            if (
+                kept is not None
+                and (kept.node, kept.kind) == (hello.node, self.kind)
+                and _same(connection, kept)
+            ):
                 self._resume(connection, kept, hello)
                 return
         session = Session(secrets.token_hex(12) if hello is not None else "")  # nobody can guess it
@@ -159,6 +164,14 @@ class ServingFactory(WebSocketServerFactory):
             if hello is not None:
                 self._answer(connection, Session(), resumed=False)
             connection.end(REPLACED, str(refused))
+            return
+        if link is not None and not _same(connection, link):
+            self.side.refuse(
+                "rights", f"{connection.login.principal.name} came with the node {connection.node} of another"
+            )
+            if hello is not None:
+                self._answer(connection, Session(), resumed=False)
+            connection.end(NOT_ALLOWED, "this node is another's")
             return
         if hello is not None and link is not None and self._may_offer(connection, link):
             connection.tell(
@@ -223,6 +236,11 @@ class ServingFactory(WebSocketServerFactory):
         """Nothing depends on it here."""
 
 
+def _same(connection: Connection, link: Link) -> bool:
+    """Whether a connection may get a link: one of its own principal, or one that this side has dialled."""
+    return link.login.principal.name in ("", connection.login.principal.name)
+
+
 def refusal(request: IRequest, side: Side[Link]) -> tuple[int, str] | None:
     """Why `request` gets no link, as an HTTP status and a sentence; None when it gets one."""
     fault = _upgrade_fault(request)
@@ -271,10 +289,33 @@ def _upgrade_required(request: IRequest, sentence: str) -> tuple[int, str]:
     return 426, sentence
 
 
+class _ForLogin:
+    """Builds the connections of one principal."""
+
+    def __init__(self, factory: ServingFactory, login: Login, lasts: float | None) -> None:
+        self._factory = factory
+        self._login = login
+        self._lasts = lasts
+
+    def buildProtocol(self, addr: Any) -> Any:
+        connection: Any = self._factory.buildProtocol(addr)
+        connection.login, connection.lasts = self._login, self._lasts
+        return connection
+
+
 class LinkResource(WebSocketResource):
-    """Hands the transport of an upgrade request to a new serving link."""
+    """Hands the transport of an upgrade request to a new serving link.
+
+    :param login: who asks for the upgrade.
+    :param lasts: for how many more seconds that is good; None for ever.
+    """
+
+    def __init__(self, factory: ServingFactory, login: Login = ANYONE, lasts: float | None = None) -> None:
+        super().__init__(_ForLogin(factory, login, lasts))
 
     def render(self, request: Request) -> object:
+        # Autobahn gets the headers again, and keeps them as long as the connection lives.
+        request.requestHeaders.removeHeader("authorization")
         # The HTTP channel stays registered as the transport's producer otherwise, and the link could not
         # become it.
         transport: Any = request.channel.transport

@@ -60,6 +60,7 @@ def registration(link: Link) -> dict[str, Any]:
     """
     return {
         "id": link.name,
+        "principal": link.login.principal.name,
         "dialect": link.dialect,
         "buffer-utilization": link.queue.size,
         "buffer-capacity": link.queue.limit,
@@ -123,9 +124,7 @@ def link_counters(side: Side[Link], prefix: str) -> dict[str, tuple[str, str, An
         "waiting_bytes": ("Bytes that wait for links, the unacknowledged among them.", side.tally.bytes),
     }
     refused = {(("what", what),): count for what, count in side.refused.items()}
-    return {
-        f"{prefix}_refused": ("What was too much and was refused, by what it was.", "counter", refused)
-    } | {
+    return {f"{prefix}_refused": ("What was refused, by what it was.", "counter", refused)} | {
         f"{prefix}_{name}": (help, "counter" if name.endswith("_records") else "gauge", value)
         for name, (help, value) in found.items()
     }

@@ -44,10 +44,13 @@ REFUSED = (
     "interconnections",
     "node",
     "browsers",
+    "login",
+    "rights",
 )
 """What is refused: links in all or of one address, records or bytes a second, rooms, HTTP requests,
 connections that are no links and wait for their peers, those beyond the descriptors of the process, addresses
-of other hubs, for being too much; a hub whose node another one has; web pages of other sites."""
+of other hubs, for being too much; a hub whose node another one has; web pages of other sites; somebody who is
+not known, and what a principal may not do: requests, links, records and rooms."""
 
 SPARE = 16
 """Seats beyond the limit of links, for connections that others of the same links are replacing."""
@@ -122,7 +125,7 @@ class Side(Generic[L]):
     malformed: malformed records and texts received so far.
     dropped: records evicted from send queues, or left in them when their link ended.
     missed: records that other sides dropped, as they said.
-    refused: how often something was too much, by what it was (`REFUSED`).
+    refused: how often something was refused, by what it was (`REFUSED`).
     sessions: the links whose session may be resumed, by its id.
     detached: the links that were cut and may be resumed, oldest first.
     slow: the links that something waits for because they did not take it, the detached among them.
@@ -222,9 +225,9 @@ class Side(Generic[L]):
         """
         return len(self._seats) >= self.settings.link_limit + SPARE
 
-    def refuse(self, what: str, why: str) -> None:
-        """Something of `REFUSED` was too much: count and log it."""
-        self.refused[what] += 1
+    def refuse(self, what: str, why: str, times: int = 1) -> None:
+        """Something of `REFUSED` is refused: count and log it."""
+        self.refused[what] += times
         self.limited.warn(
             f"refused {what}", "refused: {why} ({total} so far)", why=why, total=self.refused[what]
         )

@@ -7,6 +7,9 @@ opaque hashable values.
 Cost: routing a run is one dict lookup, because groups are cached per source kind and room. A change of one
 room drops that room's groups; a change that concerns every room drops all. The cache is bounded in rooms and
 in the links that its groups hold.
+
+A link may be *limited* to some rooms. For such a link ``*`` means those rooms. This is looked at when a group
+is found, and so costs an event nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
+from ces.model.patterns import PatternIndex, Rooms
 from ces.model.wire import EVERY_ROOM
 
 HUB, MESSENGER, REPEATER = KINDS = ("hub", "messenger", "repeater")
@@ -97,18 +101,24 @@ class HubRoutes(Generic[L]):
         self._kinds: dict[L, str] = {}
         self._rooms_of: dict[L, dict[bytes, None]] = {}
         self._by_room: dict[str, dict[bytes, dict[L, None]]] = {MESSENGER: {}, HUB: {}}
+        self._limits: dict[L, Rooms] = {}
+        self._within: dict[str, PatternIndex[L]] = {MESSENGER: PatternIndex(), HUB: PatternIndex()}
+        """The limited links that want every room, by kind."""
         self._repeaters: list[L] = []
+        self._limited_repeaters = 0
         self._turn = 0
         self._cache: dict[str, dict[bytes, Group[L]]] = {kind: {} for kind in KINDS}
 
-    def join(self, link: L, kind: str, everything: bool = False) -> None:
+    def join(self, link: L, kind: str, everything: bool = False, limit: Rooms | None = None) -> None:
         """Add a link.
 
+        :param limit: the only rooms that it may have; None for all. The caller subscribes it to no other.
         :param everything: whether the link gets every room without a subscription. A hub in ces.1 does, since
             it cannot announce its interest.
         """
         self._kinds[link] = kind
         self._rooms_of[link] = {}
+        self.restrict(link, limit)
         if kind == REPEATER:
             self._repeaters.append(link)
         elif everything:
@@ -129,6 +139,7 @@ class HubRoutes(Generic[L]):
         kind = self._kinds.get(link)
         if kind is None:
             return
+        self.restrict(link, None)
         rooms = self._rooms_of.pop(link)
         self.rest(link)
         del self._kinds[link]
@@ -160,6 +171,8 @@ class HubRoutes(Generic[L]):
         new = [room for room in dict.fromkeys(rooms) if room not in mine]
         mine.update(dict.fromkeys(new))
         self.wants += len(new)
+        if EVERY_ROOM in new and link in self._limits:
+            self._within[kind].add(link, self._limits[link])
         began: list[bytes] = []
         for room in new:
             links = table.get(room)
@@ -188,6 +201,8 @@ class HubRoutes(Generic[L]):
     def _withdraw(self, link: L, kind: str, old: list[bytes]) -> list[bytes]:
         table = self._by_room.get(kind, {})
         self.wants -= len(old)
+        if EVERY_ROOM in old and link in self._limits:
+            self._within[kind].remove(link)
         ended: list[bytes] = []
         for room in old:
             links = table[room]
@@ -228,25 +243,34 @@ class HubRoutes(Generic[L]):
         return group.without(source)
 
     def _find(self, room: bytes, source_kind: str) -> Group[L]:
-        if room != EVERY_ROOM and not any(room in rooms for rooms in self._by_room.values()):
-            # All rooms that no link wants by name share one group.
+        limited = [
+            index for index in self._within.values() if index and next(index.having(room), None) is not None
+        ]
+        if room != EVERY_ROOM and not (limited or any(room in rooms for rooms in self._by_room.values())):
+            # All rooms that no link wants by name, and no limited link by ``*``, share one group.
             return self.destinations(EVERY_ROOM, source_kind)
         links: dict[L, None] = {}
         kinds = [MESSENGER]
         if source_kind == MESSENGER or (source_kind == REPEATER and not self._in_room):
             kinds.append(HUB)
         for kind in kinds:
-            for wanted in (room, EVERY_ROOM):
-                links.update(self._by_room[kind].get(wanted, {}))
+            by_room, within = self._by_room[kind], self._within[kind]
+            every = by_room.get(EVERY_ROOM, {})
+            if room != EVERY_ROOM:
+                links.update(by_room.get(room, {}))
+                links.update(dict.fromkeys(within.having(room)))
+            links.update(dict.fromkeys(link for link in every if link not in within) if within else every)
         return Group(tuple(links), source_kind == MESSENGER, self._space)
 
-    def next_repeater(self, backlogged: Callable[[L], bool]) -> L | None:
-        """The next repeater of the round robin.
+    def next_repeater(self, room: bytes, backlogged: Callable[[L], bool]) -> L | None:
+        """The next repeater of the round robin that may have events of `room`.
 
         :param backlogged: whether a repeater's queue is backlogged. It is then skipped, unless all are.
         :return: None when there is no repeater.
         """
         repeaters = self._repeaters
+        if self._limited_repeaters:
+            return self._next_limited(room, backlogged)
         if not repeaters:
             return None
         first = self._turn % len(repeaters)
@@ -257,6 +281,39 @@ class HubRoutes(Generic[L]):
                 break
         self._turn = place + 1
         return repeaters[place]
+
+    def _next_limited(self, room: bytes, backlogged: Callable[[L], bool]) -> L | None:
+        repeaters, limits = self._repeaters, self._limits
+        places = [(self._turn + offset) % len(repeaters) for offset in range(len(repeaters))]
+        may = [place for place in places if (limit := limits.get(repeaters[place])) is None or room in limit]
+        if not may:
+            return None
+        place = next((place for place in may if not backlogged(repeaters[place])), may[0])
+        self._turn = place + 1
+        return repeaters[place]
+
+    def restrict(self, link: L, limit: Rooms | None) -> None:
+        """Limit a link to some rooms; None for all. The caller unsubscribes it from others, but for ``*``."""
+        kind = self._kinds[link]
+        before = self._limits.pop(link, None)
+        if limit is not None:
+            self._limits[link] = limit
+        self._limited_repeaters += (kind == REPEATER) * ((limit is not None) - (before is not None))
+        if EVERY_ROOM in self._rooms_of[link]:
+            if limit is None:
+                self._within[kind].remove(link)
+            else:
+                self._within[kind].add(link, limit)
+            self._forget([EVERY_ROOM])
+
+    @property
+    def limits_repeaters(self) -> bool:
+        """Whether any repeater is limited."""
+        return bool(self._limited_repeaters)
+
+    def limit(self, link: L) -> Rooms | None:
+        """The only rooms that a link may have; None for all."""
+        return self._limits.get(link)
 
     def links(self, kind: str) -> list[L]:
         """The links of a kind, in the order in which they joined."""

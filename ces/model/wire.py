@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
+from itertools import groupby
 from operator import itemgetter
 
 import ces
@@ -102,6 +103,10 @@ class Run:
         """How many of its records are for which room."""
         return {self.room: self.count}
 
+    def apart(self) -> list[Run]:
+        """The run as runs for one room each, in order."""
+        return [self]
+
     def __repr__(self) -> str:
         return f"<Run {self.room!r} {self.count} records, {self.size} bytes>"
 
@@ -129,6 +134,10 @@ class Mixed(Run):
     def by_room(self) -> dict[bytes, int]:
         """How many of its records are for which room."""
         return Counter(map(_room_of, self.records))
+
+    def apart(self) -> list[Run]:
+        """The run as runs for one room each, in order."""
+        return [Run(room, list(records)) for room, records in groupby(self.records, _room_of)]
 
 
 def mixed(runs: list[Run]) -> Run:

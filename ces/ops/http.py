@@ -1,13 +1,15 @@
-"""The HTTP parts that hub and repeater share: a site with limits, plain answers and the common routes.
+"""The HTTP parts that hub and repeater share: a site with limits, and the common routes.
 
-=============================  ===========================================================================
-``GET /status``                the envelope of `ces.ops.status`
-``GET /health``                200 "ok"
-``GET /livez``                 200 "ok", also when too many requests are answered for any other one
-``GET /log-level``             the level's name
-``PUT /log-level/{level}``     change the level at run time; 400 with a sentence for an unknown level
-``GET /metrics``               the counters, for Prometheus
-=============================  ===========================================================================
+===========================  ========  ===================================================================
+``GET /status``              status    the envelope of `ces.ops.status`
+``GET /health``              anyone    200 "ok"
+``GET /livez``               anyone    200 "ok", also when too many requests are answered for any other one
+``GET /log-level``           status    the level's name
+``PUT /log-level/{level}``   admin     change the level at run time; 400 with a sentence for an unknown level
+``GET /metrics``             metrics   the counters, for Prometheus
+===========================  ========  ===================================================================
+
+The second column is the kind that the principal who asks must have (`ces.ops.gate`).
 
 Status and metrics are views (`ces.ops.views`): bounded, built in slices, shared by all who ask.
 
@@ -25,7 +27,6 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any, cast
 
-import msgspec
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
@@ -40,11 +41,14 @@ from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 import ces
+from ces.access.principal import ADMIN, METRICS, STATUS
 from ces.config.link import LinkSettings
 from ces.model.host import parse_host
+from ces.ops.answers import text
 from ces.ops.browsers import Guard
 from ces.ops.descriptors import WHAT_TO_DO, limit
 from ces.ops.entrance import Entrance, Place
+from ces.ops.gate import OF_ANYONE, Gate, Guarded
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
 from ces.ops.status import envelope
@@ -78,30 +82,6 @@ with unread data destroys the answer."""
 
 IDLE_TIMEOUT = 10.0
 """Default timeout for a silent connection, within a request or between two, in seconds."""
-
-
-def text(request: IRequest, code: int, sentence: str) -> bytes:
-    """Answer with one sentence. A Klein route returns the result."""
-    return _answer(request, code, "text/plain; charset=utf-8", sentence.encode("utf-8", "backslashreplace"))
-
-
-def json_answer(request: IRequest, obj: object, code: int = 200, indent: bool = True) -> bytes:
-    """Answer with JSON. A Klein route returns the result.
-
-    :param indent: whether to indent for readers. Pass False for data from others: indentation multiplies the
-        size of deeply nested JSON.
-    """
-    body = msgspec.json.encode(obj)
-    if indent:
-        body = msgspec.json.format(body, indent=2)
-    return _answer(request, code, "application/json", body + b"\n")
-
-
-def _answer(request: IRequest, code: int, content_type: str, body: bytes) -> bytes:
-    request.setResponseCode(code)
-    request.setHeader("Content-Type", content_type)
-    request.setHeader("Content-Length", str(len(body)))
-    return body
 
 
 class BoundedRequest(Request):
@@ -514,6 +494,7 @@ def make_site(
 
 def add_common_routes(
     app: Klein,
+    gate: Gate,
     *,
     bin: str,
     clock: IReactorTime,
@@ -528,6 +509,7 @@ def add_common_routes(
     Call it after the role has added its own error handlers, because it handles every exception. The uptime in
     the status counts from this call.
 
+    :param gate: judges who asks.
     :param bin: the program's name in the status, for example ``ces-hub``.
     :param views: answers with what is built in slices.
     :param info: begins to build the ``info`` of the status, a mapping.
@@ -563,12 +545,13 @@ def add_common_routes(
             return text(request, 400, f"{error}.")
         return text(request, 200, levels.level)
 
-    app.route("/status", methods=["GET"])(status)
-    app.route("/health", methods=["GET"])(health)
-    app.route(LIVE.decode(), methods=["GET"], endpoint="live")(health)
-    app.route("/metrics", methods=["GET"])(scrape)
-    app.route("/log-level", methods=["GET"])(log_level)
-    app.route("/log-level/<level>", methods=["PUT"])(set_log_level)
+    route = Guarded(app, gate).route
+    route("/status", "GET", STATUS, status)
+    route("/health", "GET", OF_ANYONE, health)
+    route(LIVE.decode(), "GET", OF_ANYONE, health)
+    route("/metrics", "GET", METRICS, scrape)
+    route("/log-level", "GET", STATUS, log_level)
+    route("/log-level/<level>", "PUT", ADMIN, set_log_level)
     _add_faults(app, levels.logger("ces.http"))
 
 

@@ -1,13 +1,15 @@
 """The repeater's HTTP API: one port, one Klein application.
 
-======================================  ===============================================================
-``GET /connect/{room}/{id}``            WebSocket upgrade; events that arrive on the link are inserted
-``POST /send``                          inserts one v2 event or a JSON array of v2 events
-``GET /undelivered``                    the dead letters; shows the newest ``?limit=100`` events
-``POST /undelivered/retry``             sends the dead letters to their targets again
-``DELETE /undelivered``                 removes the dead letters
-``GET /status /health /metrics /log-level``, ``PUT /log-level/{level}``   `ces.ops.http`
-======================================  ===============================================================
+============================  =======  =====================================================================
+``GET /connect/{room}/{id}``  outside  WebSocket upgrade; events that arrive on the link are inserted
+``POST /send``                outside  inserts one v2 event or a JSON array of v2 events
+``GET /undelivered``          admin    the dead letters; shows the newest ``?limit=100`` events
+``POST /undelivered/retry``   admin    sends the dead letters to their targets again
+``DELETE /undelivered``       admin    removes the dead letters
+``GET /status`` and others             what every role has: `ces.ops.http`
+============================  =======  =====================================================================
+
+The second column is the kind that the principal who asks must have (`ces.ops.gate`).
 
 ``?target=URL`` restricts the ``/undelivered`` routes to the dead letters of one target.
 """
@@ -23,12 +25,16 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from ces.access.principal import ADMIN
+from ces.access.table import Open
 from ces.config.values import integer
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.posted import MalformedEvent, reading_posted
+from ces.ops.answers import json_answer, text
 from ces.ops.clock import utc_now
-from ces.ops.http import add_common_routes, json_answer, text
+from ces.ops.gate import Gate, Guarded, login_of
+from ces.ops.http import add_common_routes
 from ces.ops.logging import LogLevels
 from ces.ops.query import QueryError, read_query
 from ces.ops.views import Views, to_compact_json
@@ -45,6 +51,7 @@ SHOWN, SHOWN_AT_MOST = 100, 10_000
 class RepeaterApi:
     """The routes of one repeater. The caller serves `app.resource()` with a Site.
 
+    :param gate: judges who asks; by default anyone may do everything.
     :param now: the present time, which a posted event without a time stamp gets.
     """
 
@@ -53,24 +60,29 @@ class RepeaterApi:
         repeater: Repeater,
         reactor: Any,
         levels: LogLevels,
+        gate: Gate | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._repeater = repeater
         self._now = now
         self._views = Views(reactor, repeater.side.refuse)
+        self._gate = gate = gate or Gate(Open(), repeater.side.refuse)
         self._factory = ServingFactory(repeater, repeater.side, OUTSIDE, reactor, read_outside())
         self.app = Klein()
         # A link may be for the blank room (/connect//id), which a branch route does not match.
         self.app.url_map.merge_slashes = False
+        # The gate is asked after the path, by `_connect` itself.
         self.app.route("/connect", methods=["GET"])(self._connect)
         self.app.route("/connect/", methods=["GET"], branch=True)(self._connect)
         self.app.route("/connect//<path:id>", methods=["GET"])(self._connect)
-        self.app.route("/send", methods=["POST"])(self._send)
-        self.app.route("/undelivered", methods=["GET"])(self._undelivered)
-        self.app.route("/undelivered", methods=["DELETE"])(self._remove)
-        self.app.route("/undelivered/retry", methods=["POST"])(self._retry)
+        route = Guarded(self.app, gate).route
+        route("/send", "POST", OUTSIDE, self._send)
+        route("/undelivered", "GET", ADMIN, self._undelivered)
+        route("/undelivered", "DELETE", ADMIN, self._remove)
+        route("/undelivered/retry", "POST", ADMIN, self._retry)
         add_common_routes(
             self.app,
+            gate,
             bin="ces-repeater",
             clock=reactor,
             levels=levels,
@@ -85,10 +97,11 @@ class RepeaterApi:
             place_of(request.path.decode("ascii", "replace"))
         except NoPlace as fault:
             return text(request, 400, str(fault))
-        refused = refusal(request, self._repeater.side)
+        refused = self._gate.fault(request, OUTSIDE) or refusal(request, self._repeater.side)
         if refused is not None:
             return text(request, *refused)
-        return LinkResource(self._factory)
+        login = login_of(request)
+        return LinkResource(self._factory, login, self._gate.lasts(login))
 
     async def _send(self, request: IRequest) -> bytes:
         settings = self._repeater.settings
@@ -99,6 +112,9 @@ class RepeaterApi:
             runs = await self._repeater.side.slices.finish(reading)
         except MalformedEvent as fault:
             return text(request, 400, str(fault))
+        refused = self._gate.publish_fault(request, runs)
+        if refused is not None:
+            return text(request, *refused)
         self._repeater.insert(runs)
         return text(request, 200, "ok")
 

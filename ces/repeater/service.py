@@ -11,7 +11,9 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ces.access.file import AccessError, access_of
 from ces.link.listen import CannotServe, Listening
+from ces.ops.gate import Gate
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
@@ -95,7 +97,7 @@ class RoutesFile(Hangup):
 def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogLevels) -> MultiService:
     """A service that listens, keeps the link to the hub up and serves until it is stopped.
 
-    :raises SystemExit: with one sentence, when the routes file cannot be used.
+    :raises SystemExit: with one sentence, when the routes file or the access file cannot be used.
     """
     log = levels.logger("ces.repeater")
     host = socket.gethostname()
@@ -104,9 +106,10 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     repeater = Repeater(settings.id or host, node, settings, reactor, client.treq, log)
     try:
         repeater.route(read_routes(settings))
-    except RoutesError as error:
+        gate = Gate(access_of(settings.access), repeater.side.refuse)
+    except (RoutesError, AccessError) as error:
         raise SystemExit(f"ces-repeater: {error}") from None
-    api = RepeaterApi(repeater, reactor, levels)
+    api = RepeaterApi(repeater, reactor, levels, gate)
     service = MultiService()
     RepeaterLinks(repeater, client).setServiceParent(service)
     RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)

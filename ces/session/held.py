@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from ces.model.patterns import EVERY, Rooms
 from ces.model.wire import Run
 
 
@@ -52,10 +53,18 @@ class Held:
         """The time at which the oldest run expires; None when the queue is empty."""
         return self._runs[0][0] if self._runs else None
 
-    def take(self, now: float) -> list[Run]:
-        """Remove and return all runs that have not expired."""
+    def take(self, now: float, may: Rooms = EVERY) -> list[Run]:
+        """Remove and return the runs that have not expired.
+
+        :param may: the rooms that are taken. The others stay, as long as they would have.
+        """
         self.expire(now)
-        runs = [run for _, run in self._runs]
-        self._runs.clear()
-        self.bytes = 0
-        return runs
+        if may.everything:
+            taken = [run for _, run in self._runs]
+            self._runs.clear()
+        else:
+            apart = [(expires, part) for expires, run in self._runs for part in run.apart()]
+            taken = [run for _, run in apart if run.room in may]
+            self._runs = deque((expires, run) for expires, run in apart if run.room not in may)
+        self.bytes = sum(run.weight for _, run in self._runs)
+        return taken

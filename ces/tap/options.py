@@ -7,6 +7,7 @@ exits.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python.usage import Options, UsageError
 
 import ces
+from ces.access.file import AccessError, load
 from ces.config.link import LinkSettings
 from ces.config.settings import Option, SettingError, Settings, resolve
 from ces.config.values import did_you_mean
@@ -123,11 +125,19 @@ class RoleOptions(Options, Generic[S]):
             raise SystemExit(0)
 
     def complete(self, settings: S) -> S:
-        """Check the files that settings name, and add what only this package can know.
+        """Check the files that settings name, and make their paths absolute.
+
+        twistd may change the working directory before they are used.
 
         :raises SettingError: with a sentence that says what is wrong and where.
         """
-        return settings
+        if not isinstance(settings, LinkSettings) or not settings.access:
+            return settings
+        try:
+            load(settings.access)
+        except AccessError as error:
+            raise SettingError(str(error)) from None
+        return dataclasses.replace(settings, access=os.path.abspath(settings.access))
 
     def opt_config(self, file: str) -> None:
         """Take the file that CONFIG_HELP describes."""

@@ -20,10 +20,8 @@ class Options(RoleOptions[RepeaterSettings]):
     settings_class = RepeaterSettings
 
     def complete(self, settings: RepeaterSettings) -> RepeaterSettings:
-        """Check the routes file and make paths absolute.
-
-        twistd may change the working directory before they are used.
-        """
+        """Check the files that settings name, and make their paths absolute."""
+        settings = super().complete(settings)
         if settings.routes:
             from ces.repeater.routes_file import RoutesError, load
 

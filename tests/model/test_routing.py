@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ces.model.patterns import Rooms
 from ces.model.routing import (
     HUB,
     KINDS,
@@ -16,7 +17,8 @@ from ces.model.routing import (
     RepeaterRoutes,
 )
 
-ROOMS = [b"", b"A", b"B", b"C", b"*"]
+ROOMS = [b"", b"A", b"AB", b"B", b"C", b"*"]
+limits = st.none() | st.lists(st.sampled_from(["", "A*", "B", "AB*"])).map(Rooms)
 room_lists = st.lists(st.sampled_from(ROOMS), max_size=4)
 
 
@@ -29,6 +31,7 @@ class SlowHub:
         self.wants: dict[str, set[bytes]] = {}
         self.line: list[str] = []
         """The repeaters that take their turns."""
+        self.limits: dict[str, Rooms] = {}
         self.last_repeater: str | None = None
 
     def out_of_line(self, link: str) -> None:
@@ -48,6 +51,8 @@ class SlowHub:
     def gets(self, link: str, room: bytes, source_kind: str, source: str | None) -> bool:
         if link == source or self.kinds[link] == REPEATER or not {room, b"*"} & self.wants[link]:
             return False
+        if link in self.limits and room not in self.limits[link]:
+            return False
         if self.kinds[link] == MESSENGER:
             return True
         return source_kind == MESSENGER or (source_kind == REPEATER and not self.in_room)
@@ -62,12 +67,15 @@ class Routing(RuleBasedStateMachine):
         self.slow = SlowHub(in_room)
         self.joins = 0
 
-    @rule(kind=st.sampled_from(KINDS), ces1=st.booleans())
-    def join(self, kind: str, ces1: bool) -> None:
+    @rule(kind=st.sampled_from(KINDS), ces1=st.booleans(), limit=limits)
+    def join(self, kind: str, ces1: bool, limit: Rooms | None) -> None:
         self.joins += 1
         link = f"{kind} {self.joins}"
         everything = kind == HUB and ces1
-        self.routes.join(link, kind, everything)
+        self.routes.join(link, kind, everything, limit)
+        if limit is not None:
+            self.slow.limits[link] = limit
+        assert self.routes.limit(link) == limit
         self.slow.kinds[link] = kind
         self.slow.wants[link] = {b"*"} if everything else set()
         if kind == REPEATER:
@@ -117,6 +125,8 @@ class Routing(RuleBasedStateMachine):
         link = self.pick(data, MESSENGER, HUB)
         if link is None:
             return
+        limit = self.slow.limits.get(link)
+        rooms = [room for room in rooms if limit is None or room == b"*" or room in limit]
         before = self.slow.wanted()
         self.slow.wants[link] |= set(rooms)
         assert sorted(self.routes.subscribe(link, rooms)) == sorted(self.slow.wanted() - before)
@@ -139,16 +149,20 @@ class Routing(RuleBasedStateMachine):
         )
         assert group.repeater == (kind == MESSENGER)
 
-    @rule(data=st.data())
-    def one_repeater(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), room=st.sampled_from(ROOMS[:-1]))
+    def one_repeater(self, data: st.DataObject, room: bytes) -> None:
         line = self.slow.line
         backlogged = set(data.draw(st.lists(st.sampled_from(line)))) if line else set()
         start = line.index(self.slow.last_repeater) + 1 if self.slow.last_repeater in line else 0
-        in_turn = line[start:] + line[:start]
+        in_turn = [
+            link
+            for link in line[start:] + line[:start]
+            if link not in self.slow.limits or room in self.slow.limits[link]
+        ]
         free = [link for link in in_turn if link not in backlogged]
         expected = (free or in_turn or [None])[0]
-        assert self.routes.next_repeater(backlogged.__contains__) == expected
-        self.slow.last_repeater = expected
+        assert self.routes.next_repeater(room, backlogged.__contains__) == expected
+        self.slow.last_repeater = expected or self.slow.last_repeater
 
     @invariant()
     def what_it_shows_agrees(self) -> None:
@@ -240,10 +254,10 @@ def test_the_answers_that_are_remembered_hold_so_many_links_and_no_more() -> Non
 
 def test_backlogged_repeaters_are_used_when_there_is_no_other() -> None:
     routes: HubRoutes[str] = HubRoutes()
-    assert routes.next_repeater(lambda link: True) is None
+    assert routes.next_repeater(b"A", lambda link: True) is None
     for link in ("r1", "r2"):
         routes.join(link, REPEATER)
-    assert [routes.next_repeater(lambda link: True) for _ in range(4)] == ["r1", "r2", "r1", "r2"]
+    assert [routes.next_repeater(b"A", lambda link: True) for _ in range(4)] == ["r1", "r2", "r1", "r2"]
 
 
 patterns = st.sampled_from(["", "*", "I*", "ITB*", "ITB-*", "ITB-1", "ITB-1*", "ITB-11", "B", "B*", "Ü*"])
@@ -269,12 +283,12 @@ def test_a_repeater_that_rests_gets_nothing_and_others_take_their_turns() -> Non
     routes: HubRoutes[str] = HubRoutes()
     for link in ("r1", "r2", "r3"):
         routes.join(link, REPEATER)
-    assert routes.next_repeater(lambda link: False) == "r1"
+    assert routes.next_repeater(b"A", lambda link: False) == "r1"
     routes.rest("r1")
     assert routes.links(REPEATER) == ["r1", "r2", "r3"]
-    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["r2", "r3", "r2"]
+    assert [routes.next_repeater(b"A", lambda link: False) for _ in range(3)] == ["r2", "r3", "r2"]
     routes.wake("r1")
-    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["r3", "r1", "r2"]
+    assert [routes.next_repeater(b"A", lambda link: False) for _ in range(3)] == ["r3", "r1", "r2"]
 
 
 def test_a_messenger_that_rests_goes_on_to_get_what_it_wants() -> None:
@@ -290,14 +304,14 @@ def test_a_repeater_that_has_left_does_not_wake() -> None:
     routes.join("r", REPEATER)
     routes.leave("r")
     routes.wake("r")
-    assert routes.next_repeater(lambda link: False) is None
+    assert routes.next_repeater(b"A", lambda link: False) is None
 
 
 def test_a_repeater_whose_turn_it_is_keeps_it_when_the_one_before_it_leaves() -> None:
     routes: HubRoutes[str] = HubRoutes()
     routes.join("first", REPEATER)
-    assert routes.next_repeater(lambda link: False) == "first"
+    assert routes.next_repeater(b"A", lambda link: False) == "first"
     routes.join("second", REPEATER)
     routes.leave("first")
     routes.join("third", REPEATER)
-    assert [routes.next_repeater(lambda link: False) for _ in range(3)] == ["second", "third", "second"]
+    assert [routes.next_repeater(b"A", lambda link: False) for _ in range(3)] == ["second", "third", "second"]

@@ -13,7 +13,8 @@ from ces.config.link import LinkSettings
 from ces.config.settings import resolve
 from ces.config.values import SettingError
 from ces.hub.settings import HubSettings
-from ces.ops.http import make_site, text
+from ces.ops.answers import text
+from ces.ops.http import make_site
 
 HOSTS = ("10.0.0.5:7100", "[fd00::5]:7100", "localhost:7100", "Machine:7100", "127.0.0.1:7100")
 NAMED = "hub.example.edu:7100"

@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 import ces
 from ces.config.link import LinkSettings
-from ces.ops.http import make_site, text
+from ces.ops.answers import text
+from ces.ops.http import make_site
 from tests.support.asking import Connection, Narrow
 
 

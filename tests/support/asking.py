@@ -9,8 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from ces.access.table import Open
 from ces.config.link import LinkSettings
-from ces.ops.http import add_common_routes, json_answer, make_site, text
+from ces.ops.answers import json_answer, text
+from ces.ops.gate import Gate
+from ces.ops.http import add_common_routes, make_site
 from ces.ops.logging import LogLevels
 from ces.ops.views import Views, ready
 
@@ -56,6 +59,7 @@ class Connection:
         app.route("/slow", endpoint="slow")(lambda request: self.slow)
         add_common_routes(
             app,
+            Gate(Open(), lambda what, why: None),
             bin="ces-test",
             clock=self.clock,
             levels=self.levels,

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from ces.access.principal import ANYONE, Login
 from ces.hub.hub import Hub
 from ces.hub.settings import HubSettings
 from ces.link.link import Link, read_by_dialect
@@ -33,6 +34,7 @@ class Plug:
         self.serving = serving
         self.peer = f"tcp4:127.0.0.1:{next(_numbers)}"
         self.instance = ""
+        self.login: Login = ANYONE
         self.changes: int | None = 0 if dialect == CES2 else None
         self.blocked = False
         self.paused = False
@@ -114,6 +116,8 @@ class Floor:
         self.lines = Lines()
         log = Logger(namespace="ces.test", observer=self.lines)
         self.hub = Hub("mm", HubSettings(**settings), self.clock, log)
+        self.login: Login | None = None
+        """Of whom the connections are that come; None for anyone."""
         self.plugs: dict[Link, Plug] = {}
         """The connection of each link, or its last one."""
 
@@ -172,6 +176,7 @@ class Floor:
     def _plug(self, link: Link, dialect: str, serving: bool, host: str = "127.0.0.1") -> Plug:
         plug = self.plugs[link] = Plug(dialect, serving, host)
         plug.link = link
+        plug.login = self.login or ANYONE
         return plug
 
     def send(self, link: Link, room: str, *texts: str) -> None:

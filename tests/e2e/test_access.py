@@ -1,0 +1,110 @@
+"""A hub and a repeater with an access file, on real sockets: what gets in is what the file says."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.access import AccessFile
+from tests.support.fleet import Role, event, free_port
+from tests.support.flow import running
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> AccessFile:
+    access = AccessFile(tmp_path / "access.toml")
+    access.add("panel", ["messenger"], ["ITB-*"], ["ITB-*"])
+    access.add("reader", ["messenger"], [], ["*"])
+    access.add("watcher", ["status", "metrics"])
+    return access.add("service", ["outside"], ["ITB-*"], networks=["127.0.0.0/8"])
+
+
+@pytest.fixture
+def hub(tmp_path: Path, file: AccessFile) -> Iterator[Role]:
+    with running(Role(tmp_path, "ces-hub", free_port(), f"--access={file.path}")) as role:
+        yield role
+
+
+def dial(role: Role, path: str, token: str | None = None) -> ClientConnection:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    socket = connect(
+        f"ws://127.0.0.1:{role.port}{path}",
+        subprotocols=["ces.2"],  # type: ignore[list-item]
+        additional_headers=headers,
+        compression=None,
+        legacy=True,
+    )
+    socket.send('{"hello": {"node": "n", "session": null, "received": 0}}')
+    assert "hello" in json.loads(socket.recv(10))
+    return socket
+
+
+def refused(role: Role, path: str, token: str | None = None) -> int:
+    with pytest.raises(InvalidStatus) as caught:
+        dial(role, path, token)
+    return caught.value.response.status_code
+
+
+def test_what_gets_in_is_what_the_file_says(hub: Role, file: AccessFile) -> None:
+    tokens = file.tokens
+    assert refused(hub, "/connect/messenger") == 403  # the service is found by its network
+    assert refused(hub, "/connect/messenger", tokens["panel"][:-1] + "x") == 401
+    assert refused(hub, "/connect/messenger", tokens["watcher"]) == 403
+    assert refused(hub, "/connect/hub", tokens["panel"]) == 403
+    panel = dial(hub, "/connect/messenger", tokens["panel"])
+    reader = dial(hub, "/connect/messenger", tokens["reader"])
+    reader.send('{"rooms": ["*"], "create": true}')
+    panel.send('{"rooms": ["ITB-1", "BNSN-1"], "create": true}')
+    assert json.loads(panel.recv(10))["error"]["code"] == 4403
+    panel.send(b"".join(b"%b\n%b\n" % (room.encode(), event(1, room)) for room in ("BNSN-1", "ITB-1")))
+    assert json.loads(panel.recv(10))["error"]["code"] == 4403
+    got = reader.recv(10)
+    assert isinstance(got, bytes) and got.split(b"\n")[::2] == [b"ITB-1", b""]
+    for token in tokens.values():
+        assert token[20:] not in hub.logged()
+    panel.close()
+    reader.close()
+
+
+def test_the_status_is_for_who_may_see_it_and_shows_whose_a_link_is(hub: Role, file: AccessFile) -> None:
+    panel = dial(hub, "/connect/messenger", file.tokens["panel"])
+    assert hub.get("/status")[0] == 403
+    ask = urllib.request.Request(
+        f"http://127.0.0.1:{hub.port}/status", headers={"Authorization": f"Bearer {file.tokens['watcher']}"}
+    )
+    with urllib.request.urlopen(ask, timeout=10) as answer:
+        text = answer.read().decode()
+    nexus = json.loads(text)["info"]["nexus"]
+    assert [link["principal"] for link in nexus["messengers"]] == ["panel"]
+    assert nexus["refused"]["rights"] == 1
+    for token in file.tokens.values():
+        assert token[4:] not in text
+    panel.close()
+
+
+def test_an_outside_service_inserts_within_its_rights(tmp_path: Path, file: AccessFile) -> None:
+    with running(Role(tmp_path, "ces-repeater", free_port(), f"--access={file.path}")) as repeater:
+        assert refused(repeater, "/connect/ITB-1/x", file.tokens["panel"]) == 403
+        dial(repeater, "/connect/ITB-1/x").close()
+        assert repeater.request("POST", "/send", event(1, "ITB-1"))[0] == 200
+        assert repeater.request("POST", "/send", event(1, "BNSN-1"))[0] == 403
+        assert repeater.request("DELETE", "/undelivered")[0] == 403
+
+
+@pytest.mark.parametrize("role", ["ces-hub", "ces-repeater"])
+def test_a_bad_access_file_ends_the_start_with_a_sentence(tmp_path: Path, role: str) -> None:
+    """CVE-2018-12550, CVE-2018-12551, CVE-2017-7652: without rights that can be read, nobody gets in."""
+    bad = tmp_path / "bad.toml"
+    for text, sentence in (("", "nobody could get in"), ("[principals.a]\nkind = []", "bad.toml, line 2:")):
+        bad.write_text(text)
+        done = Role(tmp_path, role, free_port(), f"--access={bad}").run("-n")
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr + done.stdout
+    assert "No such file" in Role(tmp_path, role, free_port(), "--access=none.toml").run("-n").stderr
