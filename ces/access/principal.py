@@ -51,4 +51,9 @@ class Login:
 
 
 ANYONE = Login(Principal("", frozenset(KINDS), EVERY, EVERY))
-"""Everybody, where there is no access file; and the other side of each link that this process dials."""
+"""Everybody on this machine, where there is no access file; and the other side of each link that this process
+dials.
+"""
+
+GUEST = Login(Principal("", frozenset(KINDS) - {ADMIN}, EVERY, EVERY))
+"""Everybody on other machines, where there is no access file: nobody there administers without a name."""

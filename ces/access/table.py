@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from ces.access.principal import ANYONE, Login, Principal, Unknown
+from ces.access.principal import ANYONE, GUEST, Login, Principal, Unknown
 from ces.access.signed import Key, verify
 from ces.access.token import NO_DIGEST, PREFIX, Digest, matches, read_token
+from ces.config.endpoint import is_loopback
 
 BEARER_LENGTH = 4096
 """Longest bearer token that is looked at, in characters."""
@@ -30,12 +31,14 @@ class Shown:
 
     bearer: the token; None for none.
     certificate: the names of its certificate, which was verified; None for none.
-    host: its IP address; "" when it has none.
+    host: its IP address; "" when it has none, which is so for a socket in the file system.
+    passed_on: whether a proxy says that it comes from somebody else.
     """
 
     bearer: str | None = field(default=None, repr=False)
     certificate: tuple[str, ...] | None = None
     host: str = ""
+    passed_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Access:
 
 
 class Open(Access):
-    """Anyone may do everything: there is no access file."""
+    """No access file: anyone may do everything, but for administration, which is for this machine."""
 
     @property
     def closed(self) -> bool:
@@ -148,8 +151,9 @@ class Open(Access):
         return ANYONE.principal
 
     def login(self, shown: Shown, now: float) -> Login:
-        """Anyone."""
-        return ANYONE
+        """Anyone, or a guest from another machine."""
+        here = not shown.passed_on and (not shown.host or is_loopback(shown.host))
+        return ANYONE if here else GUEST
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

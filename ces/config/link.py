@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ces.config.endpoint import stays_here
 from ces.config.settings import Settings, option
 from ces.config.values import (
     LOG_LEVELS,
@@ -32,7 +33,13 @@ class LinkSettings(Settings):
     access: str = option(
         "",
         plain("FILE"),
-        "Access file (TOML): who may do what; without one, anyone may do everything",
+        "Access file (TOML): who may do what; without one, anyone on this machine may do everything",
+    )
+    allow_anonymous: bool = option(
+        False,
+        flag,
+        "Listen beyond this machine without an access file: anyone who reaches it may do everything but"
+        " administer it",
     )
     ping_interval: float = option(30.0, seconds(0.1), "Interval between pings on a served connection")
     silence_timeout: float = option(60.0, seconds(0.1), "Silence after which a served connection is closed")
@@ -157,6 +164,20 @@ class LinkSettings(Settings):
     def conflict(self) -> str | None:
         """The largest message must fit into link-buffer, and a ping must come before the silence timeout."""
         return self._too_small_for_a_message("link-buffer", self.link_buffer) or self._silent_between_pings()
+
+    def _open_to_anyone(self, listen: tuple[str, ...]) -> str | None:
+        """What would let in anyone without its being said; None when nothing does."""
+        if self.access and self.allow_anonymous:
+            return (
+                "--allow-anonymous contradicts --access FILE, which says who gets in: leave one of them out"
+            )
+        wide = [endpoint for endpoint in listen if not stays_here(endpoint)]
+        if not wide or self.access or self.allow_anonymous:
+            return None
+        return (
+            f"listen: {wide[0]} can be reached from other machines: say who gets in with --access FILE,"
+            " let in anyone with --allow-anonymous, or add :interface=127.0.0.1"
+        )
 
     def _too_small_for_a_message(self, name: str, bound: int) -> str | None:
         """The conflict between message-limit and the option `name`, in which a message may wait."""

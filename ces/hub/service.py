@@ -67,6 +67,8 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=hub.side.refuse)
-    listening = Listening("ces-hub", settings.listen, site, reactor, log, door=site)
+    listening = Listening(
+        "ces-hub", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous
+    )
     listening.setServiceParent(service)
     return service

@@ -21,9 +21,10 @@ class HubSettings(LinkSettings):
     prefix: ClassVar[str] = "CES_HUB_"
 
     listen: tuple[str, ...] = option(
-        (f"tcp:{HUB_PORT}",),
+        (f"tcp:{HUB_PORT}:interface=127.0.0.1",),
         plain("ENDPOINT"),
-        f"Where to listen: a Twisted endpoint such as tcp:{HUB_PORT}:interface=127.0.0.1",
+        f"Where to listen: a Twisted endpoint such as tcp:{HUB_PORT}; beyond this machine only with"
+        " --access or --allow-anonymous",
         many=True,
     )
     interconnect: tuple[str, ...] = option(
@@ -67,10 +68,10 @@ class HubSettings(LinkSettings):
         return super().descriptors + INTERCONNECTIONS
 
     def conflict(self) -> str | None:
-        """A hub must listen somewhere and cannot have more interconnections than `INTERCONNECTIONS`."""
+        """A hub must listen where it may, and cannot have more interconnections than `INTERCONNECTIONS`."""
         if not self.listen:
             return f"listen is empty; expected at least one endpoint such as tcp:{HUB_PORT}"
         if len(self.interconnect) > INTERCONNECTIONS:
             named = len(self.interconnect)
             return f"interconnect names {named} hubs; at most {INTERCONNECTIONS} can be linked to"
-        return super().conflict()
+        return self._open_to_anyone(self.listen) or super().conflict()

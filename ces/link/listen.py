@@ -43,6 +43,7 @@ class Listening(Service):
     :param name: the role's name in log lines and errors.
     :param endpoints: Twisted endpoint strings, such as ``tcp:7100:interface=127.0.0.1``.
     :param door: knows the connections that may have to give way to newcomers; None accepts all at once.
+    :param anonymous: whether anyone is let in who reaches them: that is logged at every start.
     :raises CannotServe: at start, when an endpoint cannot be listened on.
     """
 
@@ -54,6 +55,7 @@ class Listening(Service):
         reactor: Any,
         log: Logger,
         door: Door | None = None,
+        anonymous: bool = False,
     ) -> None:
         self._role = name
         self._endpoints = endpoints
@@ -62,6 +64,7 @@ class Listening(Service):
         self._log = log
         self._door = door
         self._accepting: list[Accepting] = []
+        self._anonymous = anonymous
         self.ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:
@@ -77,6 +80,8 @@ class Listening(Service):
             if self._door is not None and isinstance(result, Port):
                 self._accepting.append(Accepting(result, self._reactor, self._door))
             self._log.info("{role} listens on {endpoint}", role=self._role, endpoint=endpoint)
+        if self._anonymous:
+            self._log.warn("--allow-anonymous: anyone who reaches this process may read and send every event")
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening. Existing connections stay open. Fires when all ports are closed."""

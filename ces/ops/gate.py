@@ -18,13 +18,21 @@ from typing import Any, cast
 from klein import Klein
 from twisted.web.iweb import IRequest
 
-from ces.access.principal import Login, Unknown
+from ces.access.principal import GUEST, Login, Unknown
 from ces.access.table import Access, Shown
 from ces.model.wire import Run
 from ces.ops.answers import text
 
 OF_ANYONE = ""
 """The kind of a route that needs none."""
+
+FROM_HERE = (
+    "Without an access file, this may be done from the machine itself alone: do it there, or start the"
+    " process with --access FILE, which says who may."
+)
+
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers of proxies. They only take rights away: anybody can send them."""
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 """RFC 6750 section 2.1."""
@@ -60,15 +68,18 @@ class Gate:
         if not kind:
             return None
         host = getattr(request.getClientAddress(), "host", "")
+        shown = Shown(_bearer(request), host=host, passed_on=_is_passed_on(request))
         try:
-            login = self.access.login(Shown(_bearer(request), host=host), self._now())
+            login = self.access.login(shown, self._now())
         except Unknown as unknown:
             self._refused("login", f"{host or 'somebody'} is not known: {unknown}")
             request.setHeader("WWW-Authenticate", "Bearer")
             return 401, "It is not known who you are: send Authorization: Bearer and a token that is known."
         principal = login.principal
         if kind not in principal.kinds:
-            self._refused("rights", f"{principal.name} at {host} may not be of kind {kind}")
+            self._refused("rights", f"{principal.name or 'anyone'} at {host} may not be of kind {kind}")
+            if login is GUEST:
+                return 403, FROM_HERE
             return 403, f"You may not do this: it is for principals of kind {kind}."
         cast(Any, request).login = login
         return None
@@ -112,6 +123,11 @@ class Guarded:
 def login_of(request: IRequest) -> Login:
     """Who makes a request that a `Gate` has let in."""
     return cast(Login, cast(Any, request).login)
+
+
+def _is_passed_on(request: IRequest) -> bool:
+    """Whether a proxy on this machine may have passed on what somebody elsewhere asks."""
+    return any(map(request.requestHeaders.hasHeader, _PASSED_ON))
 
 
 def _bearer(request: IRequest) -> str | None:

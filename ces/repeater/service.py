@@ -114,6 +114,8 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     RepeaterLinks(repeater, client).setServiceParent(service)
     RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=repeater.side.refuse)
-    listening = Listening("ces-repeater", settings.listen, site, reactor, log, door=site)
+    listening = Listening(
+        "ces-repeater", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous
+    )
     listening.setServiceParent(service)
     return service

@@ -18,9 +18,10 @@ class RepeaterSettings(LinkSettings):
     prefix: ClassVar[str] = "CES_REPEATER_"
 
     listen: tuple[str, ...] = option(
-        (f"tcp:{REPEATER_PORT}",),
+        (f"tcp:{REPEATER_PORT}:interface=127.0.0.1",),
         plain("ENDPOINT"),
-        f"Where to listen: a Twisted endpoint such as tcp:{REPEATER_PORT}:interface=127.0.0.1",
+        f"Where to listen: a Twisted endpoint such as tcp:{REPEATER_PORT}; beyond this machine only with"
+        " --access or --allow-anonymous",
         many=True,
     )
     hub: str = option(
@@ -60,11 +61,12 @@ class RepeaterSettings(LinkSettings):
     )
 
     def conflict(self) -> str | None:
-        """A repeater must listen somewhere, and the largest message must fit wherever it may wait."""
+        """A repeater must listen where it may, and the largest message must fit wherever it may wait."""
         if not self.listen:
             return f"listen is empty; expected at least one endpoint such as tcp:{REPEATER_PORT}"
         return (
-            self._too_small_for_a_message("target-buffer", self.target_buffer)
+            self._open_to_anyone(self.listen)
+            or self._too_small_for_a_message("target-buffer", self.target_buffer)
             or self._too_small_for_a_message("spool-bytes", self.spool_bytes)
             or super().conflict()
         )

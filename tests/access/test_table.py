@@ -127,7 +127,7 @@ def test_what_is_shown_is_not_shown_again() -> None:
 
 
 def test_without_a_file_everybody_is_anyone_and_may_all() -> None:
-    assert Open().login(Shown("x", ("y",), "z"), NOW) is ANYONE
+    assert Open().login(Shown("x", ("y",), "127.0.0.1"), NOW) is ANYONE
     assert (Open().closed, ACCESS.closed) == (False, True)
     assert ANYONE.principal.publish.everything and ANYONE.principal.subscribe.everything
 

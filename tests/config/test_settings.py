@@ -112,7 +112,7 @@ def test_the_last_of_several_values_counts_where_there_is_one():
 
 
 def test_an_option_of_many_is_repeated_listed_or_separated_and_holds_each_value_once():
-    assert hub(listen=["tcp:1", "tcp:2", "tcp:1"]).listen == ("tcp:1", "tcp:2")
+    assert hub(listen=["unix:1", "unix:2", "unix:1"]).listen == ("unix:1", "unix:2")
     assert hub({"CES_HUB_INTERCONNECT": "a, b:7200  ws://c,a"}).interconnect == ("a", "b:7200", "ws://c")
     assert hub(toml='interconnect = ["a", "b"]').interconnect == ("a", "b")
     assert hub(toml='interconnect = "a"').interconnect == ("a",)
@@ -120,7 +120,7 @@ def test_an_option_of_many_is_repeated_listed_or_separated_and_holds_each_value_
 
 
 def test_the_sources_of_an_option_of_many_replace_each_other():
-    assert hub({"CES_HUB_LISTEN": "tcp:1"}, 'listen = ["tcp:2"]', listen=["tcp:3"]).listen == ("tcp:3",)
+    assert hub({"CES_HUB_LISTEN": "unix:1"}, 'listen = ["unix:2"]', listen=["unix:3"]).listen == ("unix:3",)
 
 
 def test_an_empty_environment_variable_counts_as_not_set():
@@ -317,13 +317,13 @@ def test_settings_that_contradict_each_other_are_refused():
 
 def test_a_further_check_is_told_with_the_place_of_the_value():
     def refuse(value: str) -> None:
-        if value == "tcp:bad":
+        if value == "unix:bad":
             raise ValueError("expected better")
 
     checks = {"listen": refuse}
-    assert resolve(HubSettings, {"listen": ["tcp:1"]}, {}, checks=checks).listen == ("tcp:1",)
+    assert resolve(HubSettings, {"listen": ["unix:1"]}, {}, checks=checks).listen == ("unix:1",)
     with pytest.raises(SettingError, match=r"^option --listen: expected better$"):
-        resolve(HubSettings, {"listen": ["tcp:1", "tcp:bad"]}, {}, checks=checks)
+        resolve(HubSettings, {"listen": ["unix:1", "unix:bad"]}, {}, checks=checks)
 
 
 @pytest.mark.parametrize(("role", "name"), [(HubSettings, "hub.toml"), (RepeaterSettings, "repeater.toml")])

@@ -108,3 +108,13 @@ def test_a_bad_access_file_ends_the_start_with_a_sentence(tmp_path: Path, role: 
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr + done.stdout
     assert "No such file" in Role(tmp_path, role, free_port(), "--access=none.toml").run("-n").stderr
+
+
+def test_a_port_for_other_machines_is_refused_until_somebody_says_who_gets_in(tmp_path: Path) -> None:
+    """CWE-1188, CWE-306: an operator who forgets everything is safe."""
+    wide = Role(tmp_path, "ces-hub", free_port(), "--listen=tcp:0")
+    done = wide.run("-n")
+    assert done.returncode == 1
+    assert "say who gets in with --access FILE, let in anyone with --allow-anonymous" in done.stderr
+    with running(Role(tmp_path, "ces-hub", free_port(), "--listen=tcp:0", "--allow-anonymous")) as hub:
+        assert "--allow-anonymous: anyone who reaches this process" in hub.logged()

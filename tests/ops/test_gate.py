@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from ces.access.principal import ADMIN, KINDS, STATUS, Principal
 from ces.access.signed import HS256, Key
-from ces.access.table import Access, Ways
+from ces.access.table import Access, Open, Shown, Ways
 from ces.access.token import digest_of, new_token, read_token
 from ces.hub.api import HubApi
 from ces.hub.interconnect import Interconnections
@@ -46,20 +46,26 @@ class Asked:
         route("/status", "GET", STATUS, lambda asked: text(asked, 200, login_of(asked).principal.name))
         route("/admin", "GET", ADMIN, lambda asked: text(asked, 200, "done"))
         route("/health", "GET", OF_ANYONE, lambda asked: text(asked, 200, "ok"))
-        self._treq = StubTreq(app.resource())
+        self.treq = StubTreq(app.resource())
 
     def get(self, path: str, *authorization: str) -> tuple[int, str, Any]:
-        return ask(self._treq, "GET", path, *authorization)
+        return ask(self.treq, "GET", path, *authorization)
 
 
 def ask(
-    treq: StubTreq, method: str, path: str, *authorization: str, data: bytes = b""
+    treq: StubTreq,
+    method: str,
+    path: str,
+    *authorization: str,
+    data: bytes = b"",
+    more: dict[str, str] | None = None,
 ) -> tuple[int, str, Any]:
     """Status, body, and the challenge of the answer."""
     found: list[Any] = []
 
     async def answer() -> None:
-        headers = {"Authorization": list(authorization)} if authorization else {}
+        headers: dict[str, Any] = {"Authorization": list(authorization)} if authorization else {}
+        headers.update(more or {})
         response = await treq.request(method, f"http://hub:7100{path}", headers=headers, data=data)
         challenge = response.headers.getRawHeaders("www-authenticate")
         found.append((response.code, await treq.text_content(response), challenge))
@@ -109,6 +115,25 @@ def test_a_token_in_the_path_or_the_query_is_no_token() -> None:
     assert asked.get(f"/status?token={TOKEN}")[0] == 401
     assert asked.get(f"/status?access_token={TOKEN}")[0] == 401
     assert TOKEN not in str(asked.refused)
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+def test_without_an_access_file_nobody_administers_through_a_proxy(header: str) -> None:
+    asked = Asked(Open())
+    assert asked.get("/admin")[:2] == (200, "done")
+    code, sentence, _ = ask(asked.treq, "GET", "/admin", more={header: "for=10.0.0.1"})
+    assert code == 403
+    assert sentence.startswith("Without an access file, this may be done from the machine itself alone: ")
+    assert ask(asked.treq, "GET", "/status", more={header: "for=10.0.0.1"})[0] == 200
+    assert [what for what, _ in asked.refused] == ["rights"]
+
+
+@pytest.mark.parametrize(
+    ("host", "here"), [("127.0.0.1", True), ("::1", True), ("", True), ("10.0.0.1", False), ("?", False)]
+)
+def test_without_an_access_file_nobody_administers_from_another_machine(host: str, here: bool) -> None:
+    kinds = Open().login(Shown(host=host), 0).principal.kinds
+    assert (ADMIN in kinds, kinds >= set(KINDS) - {ADMIN}) == (here, True)
 
 
 def test_who_is_known_and_may_not_is_told_so() -> None:

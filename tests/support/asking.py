@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from klein import Klein
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -81,7 +82,7 @@ class Connection:
 
     def connect(self) -> None:
         self.channel = self.site.buildProtocol(None)
-        self.transport = StringTransport()
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 50000))
         self.transport.abortConnection = self.transport.loseConnection
         self.channel.makeConnection(self.transport)
 

@@ -43,16 +43,16 @@ def test_no_options_at_all_are_valid(role):
 
 
 def test_options_of_many_values_accumulate_and_flags_switch_both_ways():
-    options = parsed(hub.Options({}), "--listen", "tcp:1", "--listen=tcp:2", "--in-room", "--node-id", "n")
-    assert options.settings.listen == ("tcp:1", "tcp:2")
+    options = parsed(hub.Options({}), "--listen", "unix:a", "--listen=unix:b", "--in-room", "--node-id", "n")
+    assert options.settings.listen == ("unix:a", "unix:b")
     assert options.settings.in_room is True
     assert options.settings.node_id == "n"
     assert parsed(hub.Options({"ROOM_SYSTEM": "x"}), "--no-in-room").settings.in_room is False
 
 
 def test_two_options_objects_share_nothing():
-    parsed(hub.Options({}), "--listen", "tcp:1")
-    assert parsed(hub.Options({}), "--listen", "tcp:2").settings.listen == ("tcp:2",)
+    parsed(hub.Options({}), "--listen", "unix:a")
+    assert parsed(hub.Options({}), "--listen", "unix:b").settings.listen == ("unix:b",)
 
 
 def test_the_process_environment_is_read_when_no_other_is_given(monkeypatch):
@@ -152,6 +152,21 @@ def test_check_says_when_there_may_be_too_few_descriptors(role, capsys):
     assert caught.value.code == 0
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{role.program}: the process may have ") and "LimitNOFILE" in line
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_port_for_other_machines_needs_a_word_on_who_gets_in(role, tmp_path):
+    file = tmp_path / "access.toml"
+    file.write_text("[principals.fleet]\nkinds = ['messenger']\nnetworks = ['10.0.0.0/8']\n")
+    for check in ([], ["--check"]):
+        assert fault(role({}), "--listen", "tcp:7100", *check) == (
+            "listen: tcp:7100 can be reached from other machines: say who gets in with --access FILE, let in"
+            " anyone with --allow-anonymous, or add :interface=127.0.0.1"
+        )
+    assert parsed(role({}), "--listen", "tcp:7100", "--allow-anonymous").settings.allow_anonymous
+    assert parsed(role({}), "--listen", "tcp:7100", "--access", str(file)).settings.access == str(file)
+    both = fault(role({}), "--allow-anonymous", "--access", str(file))
+    assert both.startswith("--allow-anonymous contradicts --access FILE")
 
 
 def test_check_says_what_is_wrong():
