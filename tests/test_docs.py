@@ -31,7 +31,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROLES = [("hub", HubSettings), ("repeater", RepeaterSettings)]
 EXAMPLES = {
     *("access", "interconnect", "node-id", "id", "routes", "central-repeater-addresses", "spool"),
-    *("allow-origin", "allow-host"),
+    *("allow-origin", "allow-host", "token-file"),
 }
 """Options without a default of use: their lines in the example files are commented out."""
 

@@ -8,6 +8,7 @@ in which they are read, and what nothing allows is not allowed. ::
     signed.py      JSON Web Tokens, by keys that the file has
     table.py       Access: from what is shown (Shown) to a Login
     file.py        the access file
+    bearer.py      the token that this process shows where it dials
 
 The way of a question: a request -> `Shown` -> `Access.login` -> `Login` -> `Principal.kinds`, `.publish`,
 `.subscribe`. Who asks it is `ces.ops.gate`; the login stays with the connection and its link.

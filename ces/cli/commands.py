@@ -25,14 +25,21 @@ _FLUSH: Final = 2.0  # grace period for sending the last events, in seconds
 
 
 async def watch(
-    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, rooms: Sequence[str], as_json: bool
+    reactor: Reactor,
+    stopping: Stopping,
+    *,
+    screen: Screen,
+    hub: str,
+    token_file: str = "",
+    rooms: Sequence[str],
+    as_json: bool,
 ) -> int:
     """Show the events of `rooms` until asked to stop.
 
     :param as_json: print each event's JSON unchanged, one event a line.
     :return: the exit status.
     """
-    messenger = Messenger(hub, rooms=rooms, reactor=reactor)
+    messenger = Messenger(hub, rooms=rooms, reactor=reactor, token_file=token_file)
     screen.reader_left = stopping.request
 
     def arrived(event: bytes, room: bytes) -> None:
@@ -57,7 +64,14 @@ async def watch(
 
 
 async def send(
-    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, event: Event, timeout: float
+    reactor: Reactor,
+    stopping: Stopping,
+    *,
+    screen: Screen,
+    hub: str,
+    token_file: str = "",
+    event: Event,
+    timeout: float,
 ) -> int:
     """Send one event to the hub.
 
@@ -65,7 +79,8 @@ async def send(
     :return: the exit status: 1 when the event was not sent in time.
     """
     try:
-        await stopping.cancels(send_once(hub, event, event.room, reactor=reactor, timeout=timeout))
+        sent = send_once(hub, event, event.room, reactor=reactor, timeout=timeout, token_file=token_file)
+        await stopping.cancels(sent)
     except CancelledError:
         return 1
     except TimedOut as error:
@@ -78,11 +93,19 @@ async def send(
 
 
 async def simulate(
-    reactor: Reactor, stopping: Stopping, *, screen: Screen, hub: str, name: str, rooms: int, rate: float
+    reactor: Reactor,
+    stopping: Stopping,
+    *,
+    screen: Screen,
+    hub: str,
+    token_file: str = "",
+    name: str,
+    rooms: int,
+    rate: float,
 ) -> int:
     """Send the events of a simulated building until asked to stop. Returns the exit status."""
     building = Building(name, rooms, rng=random.Random(), rate=rate)
-    messengers = {room: Messenger(hub, reactor=reactor) for room in building.rooms}
+    messengers = {room: Messenger(hub, reactor=reactor, token_file=token_file) for room in building.rooms}
     simulation = Simulation(building, messengers, reactor)
     first, last = building.rooms[0], building.rooms[-1]
     screen.line(f"Building {name}: {rooms} rooms, {first} to {last}. Ctrl-C stops it.")

@@ -4,6 +4,7 @@
     ces watch     [--hub URL] [--json] [ROOM ...]
     ces send      [--hub URL] [--tag T ...] [--user U] [--timeout S] ROOM-or-DEVICE KEY VALUE
     ces simulate  [--hub URL] [--rooms N] [--building NAME] [--rate X]
+    ces token new [--kinds K ...] [--publish P ...] [--subscribe P ...] [--to FILE] NAME
 
 Exit status: 0 for success, 1 for a failure (one sentence on standard error says why), 2 for wrong arguments.
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import ces
+from ces.access.bearer import Bearer, TokenError
+from ces.access.principal import KINDS, MESSENGER
 from ces.model.address import HUB_PORT, AddressError, parse_address
 from ces.model.event import Device, Event, Room, Tag, rfc3339
 from ces.model.wire import event_room_fault, room_fault
@@ -48,8 +51,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The parser of the command line. HUB_ADDRESS in `environ` is the default hub."""
+    """The parser of the command line. HUB_ADDRESS in `environ` is the default hub, and CES_TOKEN_FILE
+    the default token file.
+    """
     hub = environ.get("HUB_ADDRESS") or f"ws://localhost:{HUB_PORT}"
+    token = environ.get("CES_TOKEN_FILE", "")
     top = _Parser(prog="ces", description="The Central Event System at the command line.")
     top.add_argument("--version", action="version", version=f"ces {ces.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -58,12 +64,12 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=_positive, metavar="N", help="stop after N seconds")
 
     watch = commands.add_parser("watch", help="show the events of rooms")
-    _add_hub(watch, hub)
+    _add_hub(watch, hub, token)
     watch.add_argument("--json", action="store_true", help="print each event's JSON, one event a line")
     watch.add_argument("rooms", nargs="*", type=_subscribed, metavar="ROOM", help="default: every room")
 
     send = commands.add_parser("send", help="send one event")
-    _add_hub(send, hub)
+    _add_hub(send, hub, token)
     send.add_argument("--tag", action="append", default=[], dest="tags", metavar="T", help="may be repeated")
     send.add_argument("--user", default="", metavar="U", help="the user who caused the event")
     send.add_argument("--timeout", type=_positive, default=5.0, metavar="S", help="in seconds (default: 5)")
@@ -72,7 +78,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     send.add_argument("value", metavar="VALUE", help="such as on")
 
     simulate = commands.add_parser("simulate", help="simulate a building whose devices send events")
-    _add_hub(simulate, hub)
+    _add_hub(simulate, hub, token)
     simulate.add_argument(
         "--rooms", type=_count, default=20, metavar="N", help="number of rooms (default: 20)"
     )
@@ -81,6 +87,19 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     simulate.add_argument(
         "--rate", type=_positive, default=1.0, metavar="X", help="factor for the event rate (default: 1)"
+    )
+
+    tokens = commands.add_parser("token", help="make tokens for the access file")
+    actions = tokens.add_subparsers(dest="action", metavar="ACTION", required=True)
+    new = actions.add_parser("new", help="make a token, and show it once with its table for the access file")
+    new.add_argument("name", metavar="NAME", help="the name of the principal")
+    kinds = f"some of {', '.join(KINDS)} (default: messenger)"
+    new.add_argument("--kinds", nargs="+", default=[MESSENGER], metavar="K", help=kinds)
+    for what, use in (("publish", "it may send to"), ("subscribe", "it may have")):
+        rooms = f"rooms that {use}: ITB-1108, ITB-* or * (default: none)"
+        new.add_argument(f"--{what}", nargs="+", default=[], metavar="P", help=rooms)
+    new.add_argument(
+        "--to", default="", metavar="FILE", help="write the token to a new file instead of showing it"
     )
     return top
 
@@ -109,7 +128,23 @@ def command_name(argv0: str, here: Path) -> str:
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else argv0
 
 
+def _make_token(arguments: argparse.Namespace) -> int:
+    from ces.cli.token import CannotMake, make
+
+    try:
+        told = make(
+            arguments.name, arguments.kinds, arguments.publish, arguments.subscribe, file=arguments.to
+        )
+    except CannotMake as error:
+        print(f"ces: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(told)
+    return 0
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "token":
+        return _make_token(arguments)
     # Imported here because it is slow: --help and wrong arguments need none of it.
     import socket
 
@@ -133,18 +168,29 @@ def _run(arguments: argparse.Namespace) -> int:
     elif arguments.command == "watch":
         rooms = arguments.rooms or ["*"]
         command = partial(
-            commands.watch, screen=screen, hub=arguments.hub, rooms=rooms, as_json=arguments.json
+            commands.watch,
+            screen=screen,
+            hub=arguments.hub,
+            token_file=arguments.token_file,
+            rooms=rooms,
+            as_json=arguments.json,
         )
     elif arguments.command == "send":
         event = event_of(arguments, datetime.now(UTC), socket.gethostname())
         command = partial(
-            commands.send, screen=screen, hub=arguments.hub, event=event, timeout=arguments.timeout
+            commands.send,
+            screen=screen,
+            hub=arguments.hub,
+            token_file=arguments.token_file,
+            event=event,
+            timeout=arguments.timeout,
         )
     else:
         command = partial(
             commands.simulate,
             screen=screen,
             hub=arguments.hub,
+            token_file=arguments.token_file,
             name=arguments.building,
             rooms=arguments.rooms,
             rate=arguments.rate,
@@ -152,7 +198,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(command)
 
 
-def _add_hub(command: argparse.ArgumentParser, default: str) -> None:
+def _add_hub(command: argparse.ArgumentParser, default: str, token_file: str) -> None:
     command.add_argument(
         "--hub",
         type=_hub,
@@ -160,6 +206,21 @@ def _add_hub(command: argparse.ArgumentParser, default: str) -> None:
         metavar="URL",
         help=f"host, host:port or a ws/wss URL (default: $HUB_ADDRESS, else ws://localhost:{HUB_PORT})",
     )
+    command.add_argument(
+        "--token-file",
+        type=_token_file,
+        default=token_file,
+        metavar="FILE",
+        help="file with the token that the hub is shown (default: $CES_TOKEN_FILE, else none)",
+    )
+
+
+def _token_file(text: str) -> str:
+    try:
+        Bearer(file=text)
+    except TokenError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _hub(text: str) -> str:

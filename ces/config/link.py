@@ -41,6 +41,11 @@ class LinkSettings(Settings):
         "Listen beyond this machine without an access file: anyone who reaches it may do everything but"
         " administer it",
     )
+    token_file: str = option(
+        "",
+        plain("FILE"),
+        "File with the token that the hubs of the configuration are shown; it is read again for each dial",
+    )
     ping_interval: float = option(30.0, seconds(0.1), "Interval between pings on a served connection")
     silence_timeout: float = option(60.0, seconds(0.1), "Silence after which a served connection is closed")
     dial_silence_timeout: float = option(

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 import ces
+from ces.access.bearer import NO_BEARER, Bearer
 from ces.hub.hub import Hub, MeetsItself
 from ces.hub.settings import INTERCONNECTIONS
 from ces.link.link import Link
@@ -62,9 +63,12 @@ class Interconnection:
     """One address and the uplink to the hub there.
 
     :param keep: whether to go on dialling when the first dial fails.
+    :param bearer: the token that the hub there is shown.
     """
 
-    def __init__(self, hub: Hub, address: Address, reactor: object, keep: bool) -> None:
+    def __init__(
+        self, hub: Hub, address: Address, reactor: object, keep: bool, bearer: Bearer = NO_BEARER
+    ) -> None:
         self.address = address
         self.keep = keep
         self.uplink = Uplink(
@@ -79,6 +83,7 @@ class Interconnection:
             failed=self._failed,
             may_dial=self._may_dial,
             in_vain=hub.hub_detached,
+            bearer=bearer,
         )
         self._hub = hub
         self._waiting: list[Deferred[None]] = []
@@ -211,10 +216,19 @@ def _named(status: dict[str, Any]) -> dict[str, Any]:
 
 
 class Interconnections:
-    """All of them, by address."""
+    """All of them, by address.
+
+    :raises ces.access.bearer.TokenError: when the token file has no token.
+    """
 
     def __init__(self, hub: Hub, reactor: object) -> None:
         self._hub = hub
+        settings = hub.settings
+        self._bearer = Bearer(file=settings.token_file)
+        self._trusted = frozenset(hub_address(text) for text in settings.interconnect)
+        """The hubs that are shown the token: those of the configuration. Who may name another at run time
+        could otherwise have it sent to any address.
+        """
         self._reactor = reactor
         self._by_address: dict[Address, Interconnection] = {}
         hub.hub_detached = self._detached
@@ -312,7 +326,8 @@ class Interconnections:
                 why = f"{INTERCONNECTIONS} interconnections, the most that are kept"
                 self._hub.side.refuse("interconnections", why)
                 raise TooMany(f"There are {why}: end one with DELETE before you make another")
-            interconnection = Interconnection(self._hub, address, self._reactor, keep=False)
+            bearer = self._bearer if address in self._trusted else NO_BEARER
+            interconnection = Interconnection(self._hub, address, self._reactor, False, bearer)
             self._by_address[address] = interconnection
         return interconnection
 

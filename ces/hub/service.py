@@ -9,6 +9,7 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 
+from ces.access.bearer import TokenError
 from ces.access.file import AccessError, access_of
 from ces.hub.api import HubApi
 from ces.hub.hub import Hub
@@ -52,15 +53,15 @@ class HubLinks(Service):
 def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> MultiService:
     """A service that listens, keeps its interconnections up and serves until it is stopped.
 
-    :raises SystemExit: with one sentence, when the access file cannot be used.
+    :raises SystemExit: with one sentence, when the access file or the token file cannot be used.
     """
     log = levels.logger("ces.hub")
     node = settings.node_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"
     hub = Hub(node, settings, reactor, log)
-    interconnections = Interconnections(hub, reactor)
     try:
+        interconnections = Interconnections(hub, reactor)
         gate = Gate(access_of(settings.access), hub.side.refuse)
-    except AccessError as error:
+    except (AccessError, TokenError) as error:
         raise SystemExit(f"ces-hub: {error}") from None
     api = HubApi(hub, interconnections, reactor, levels, gate)
     service = MultiService()

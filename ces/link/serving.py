@@ -38,6 +38,7 @@ from ces.link.side import Side
 from ces.model.control import Hello
 from ces.model.wire import CES2
 from ces.ops.entrance import Place
+from ces.ops.shown import hide_token
 from ces.session.life import NOT_ALLOWED, PROTOCOL_ERROR, REPLACED, TOO_FAST, State
 from ces.session.queue import OutOfStep
 from ces.session.session import Session
@@ -315,7 +316,7 @@ class LinkResource(WebSocketResource):
 
     def render(self, request: Request) -> object:
         # Autobahn gets the headers again, and keeps them as long as the connection lives.
-        request.requestHeaders.removeHeader("authorization")
+        hide_token(cast(IRequest, request))
         # The HTTP channel stays registered as the transport's producer otherwise, and the link could not
         # become it.
         transport: Any = request.channel.transport

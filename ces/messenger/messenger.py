@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 
+from ces.access.bearer import Bearer
 from ces.config.link import LinkSettings
 from ces.link.link import Link
 from ces.link.side import Side
@@ -81,6 +82,8 @@ class Messenger:
         events and counts them.
     :param waits: limit for the number of Deferreds that wait, for each of `receive` (with `receive_record`),
         `flush` and `when_connected`.
+    :param token: the token that the hub is shown, where it lets in only those that it knows.
+    :param token_file: a file with the token instead, which is read again for each dial.
     :param node: identifies this process to the hub. Default: the host name and a random part.
     :param settings: limits of the link, as docs/settings.md names them; not part of the public API. Default:
         the defaults there.
@@ -88,7 +91,8 @@ class Messenger:
     :param now: returns the present time as an aware datetime, for events without a time stamp. Default: the
         system clock. A test may pass its own.
     :raises TypeError: when `rooms` is not a list of str or another iterable of them.
-    :raises ValueError: when the address cannot be used, or a room's name breaks the rules.
+    :raises ValueError: when the address cannot be used, a room's name breaks the rules, or there is no token
+        where one is said to be.
     :raises ces.uplink.spool_file.SpoolError: when the spool on disk cannot be used: it is damaged, in use,
         not writable, or written by a later version.
     """
@@ -103,6 +107,8 @@ class Messenger:
         spool_dir: str | os.PathLike[str] = "",
         inbox: int = BUFFER,
         waits: int = 1000,
+        token: str = "",
+        token_file: str | os.PathLike[str] = "",
         node: str = "",
         settings: LinkSettings | None = None,
         log: Logger | None = None,
@@ -110,6 +116,7 @@ class Messenger:
     ) -> None:
         if isinstance(address, str):
             address = parse_address(address, HUB_PORT, strip=PATH)
+        bearer = Bearer(token, token_file)
         self._state = State.CLOSED
         self._on_state: tuple[Callable[[State], object], ...] = ()
         self._closed = False
@@ -141,6 +148,7 @@ class Messenger:
             queue=self._outgoing.queue,
             failed=self._report_failed,
             changed=self._changed,
+            bearer=bearer,
         )
         self._outgoing.open()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +18,14 @@ class Unconfirmed(ces.Error, ConnectionError):
 
 
 def send_once(
-    address: str | Address, event: Sendable, room: str | None = None, *, reactor: Any, timeout: float = 10.0
+    address: str | Address,
+    event: Sendable,
+    room: str | None = None,
+    *,
+    reactor: Any,
+    timeout: float = 10.0,
+    token: str = "",
+    token_file: str | os.PathLike[str] = "",
 ) -> Deferred[None]:
     """Connect to the hub at `address`, send one event, and close the connection.
 
@@ -27,16 +35,24 @@ def send_once(
     :param event: as in `Messenger.send`.
     :param room: as in `Messenger.send`.
     :param timeout: timeout for sending the event, in seconds. Failed dials are repeated until then.
+    :param token: as in `Messenger`, and so is `token_file`.
     :return: fires with None when the hub has the event. Fails with `TimedOut`, with `Unconfirmed`, or with
         the ValueError or TypeError that `Messenger` and `Messenger.send` raise.
     """
-    return Deferred.fromCoroutine(_send_once(address, event, room, reactor, timeout))
+    return Deferred.fromCoroutine(
+        _send_once(address, event, room, reactor, timeout, {"token": token, "token_file": token_file})
+    )
 
 
 async def _send_once(
-    address: str | Address, event: Sendable, room: str | None, reactor: Any, timeout: float
+    address: str | Address,
+    event: Sendable,
+    room: str | None,
+    reactor: Any,
+    timeout: float,
+    shown: dict[str, Any],
 ) -> None:
-    messenger = Messenger(address, reactor=reactor)
+    messenger = Messenger(address, reactor=reactor, **shown)
     messenger.send(event, room)
     messenger.connect()
     try:

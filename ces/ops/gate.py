@@ -10,7 +10,6 @@ so that none is forgotten. An answer to those who may not says nothing about wha
 from __future__ import annotations
 
 import functools
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -19,9 +18,10 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 
 from ces.access.principal import GUEST, Login, Unknown
-from ces.access.table import Access, Shown
+from ces.access.table import Access
 from ces.model.wire import Run
 from ces.ops.answers import text
+from ces.ops.shown import shown_by
 
 OF_ANYONE = ""
 """The kind of a route that needs none."""
@@ -30,12 +30,6 @@ FROM_HERE = (
     "Without an access file, this may be done from the machine itself alone: do it there, or start the"
     " process with --access FILE, which says who may."
 )
-
-_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-"""Headers of proxies. They only take rights away: anybody can send them."""
-
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
-"""RFC 6750 section 2.1."""
 
 Handler = Callable[..., Any]
 
@@ -68,9 +62,8 @@ class Gate:
         if not kind:
             return None
         host = getattr(request.getClientAddress(), "host", "")
-        shown = Shown(_bearer(request), host=host, passed_on=_is_passed_on(request))
         try:
-            login = self.access.login(shown, self._now())
+            login = self.access.login(shown_by(request), self._now())
         except Unknown as unknown:
             self._refused("login", f"{host or 'somebody'} is not known: {unknown}")
             request.setHeader("WWW-Authenticate", "Bearer")
@@ -123,17 +116,3 @@ class Guarded:
 def login_of(request: IRequest) -> Login:
     """Who makes a request that a `Gate` has let in."""
     return cast(Login, cast(Any, request).login)
-
-
-def _is_passed_on(request: IRequest) -> bool:
-    """Whether a proxy on this machine may have passed on what somebody elsewhere asks."""
-    return any(map(request.requestHeaders.hasHeader, _PASSED_ON))
-
-
-def _bearer(request: IRequest) -> str | None:
-    """The token of a request; None when it shows none. What cannot be read is a token that nobody has."""
-    shown = request.requestHeaders.getRawHeaders("authorization")
-    if not shown:
-        return None
-    match = _BEARER.fullmatch(shown[0].strip()) if len(shown) == 1 else None
-    return match[1] if match else ""

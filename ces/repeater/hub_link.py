@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ces.access.bearer import Bearer
 from ces.link.link import Link, Owner
 from ces.link.side import Side
 from ces.model.address import HUB_PORT, parse_address
@@ -20,13 +21,22 @@ class HubLink:
     """Keeps a link to one hub up. The link is of the kind ``hub``: that is what is at the other end.
 
     :param owner: of the link.
+    :raises ces.access.bearer.TokenError: when the token file has no token.
     """
 
     def __init__(self, owner: Owner, side: Side[Link], settings: RepeaterSettings, reactor: Any) -> None:
         self.address = address = parse_address(settings.hub, HUB_PORT, strip=PATH)
         self.spool = Spool(side, settings.spool_bytes, "repeater", settings.spool)
         self.uplink = Uplink(
-            owner, side, address, PATH, HUB, reactor, queue=self.spool.queue, failed=self._failed
+            owner,
+            side,
+            address,
+            PATH,
+            HUB,
+            reactor,
+            queue=self.spool.queue,
+            failed=self._failed,
+            bearer=Bearer(file=settings.token_file),
         )
         self._side = side
         self._stopped = False

@@ -11,6 +11,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ces.access.bearer import TokenError
 from ces.access.file import AccessError, access_of
 from ces.link.listen import CannotServe, Listening
 from ces.ops.gate import Gate
@@ -97,17 +98,17 @@ class RoutesFile(Hangup):
 def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogLevels) -> MultiService:
     """A service that listens, keeps the link to the hub up and serves until it is stopped.
 
-    :raises SystemExit: with one sentence, when the routes file or the access file cannot be used.
+    :raises SystemExit: with one sentence, when the routes, the access or the token file cannot be used.
     """
     log = levels.logger("ces.repeater")
     host = socket.gethostname()
     client = HttpClient(reactor, settings)
     node = f"{host}-{secrets.token_hex(4)}"
-    repeater = Repeater(settings.id or host, node, settings, reactor, client.treq, log)
     try:
+        repeater = Repeater(settings.id or host, node, settings, reactor, client.treq, log)
         repeater.route(read_routes(settings))
         gate = Gate(access_of(settings.access), repeater.side.refuse)
-    except (RoutesError, AccessError) as error:
+    except (RoutesError, AccessError, TokenError) as error:
         raise SystemExit(f"ces-repeater: {error}") from None
     api = RepeaterApi(repeater, reactor, levels, gate)
     service = MultiService()

@@ -21,7 +21,8 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.python.usage import Options, UsageError
 
 import ces
-from ces.access.file import AccessError, load
+from ces.access.bearer import Bearer, TokenError
+from ces.access.file import AccessError, access_of
 from ces.config.link import LinkSettings
 from ces.config.settings import Option, SettingError, Settings, resolve
 from ces.config.values import did_you_mean
@@ -131,13 +132,18 @@ class RoleOptions(Options, Generic[S]):
 
         :raises SettingError: with a sentence that says what is wrong and where.
         """
-        if not isinstance(settings, LinkSettings) or not settings.access:
+        if not isinstance(settings, LinkSettings):
             return settings
         try:
-            load(settings.access)
-        except AccessError as error:
+            access_of(settings.access)
+            Bearer(file=settings.token_file)
+        except (AccessError, TokenError) as error:
             raise SettingError(str(error)) from None
-        return dataclasses.replace(settings, access=os.path.abspath(settings.access))
+        return dataclasses.replace(
+            settings,
+            access=os.path.abspath(settings.access) if settings.access else "",
+            token_file=os.path.abspath(settings.token_file) if settings.token_file else "",
+        )
 
     def opt_config(self, file: str) -> None:
         """Take the file that CONFIG_HELP describes."""

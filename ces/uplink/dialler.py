@@ -29,6 +29,7 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
+from ces.access.bearer import NO_BEARER, Bearer
 from ces.link.connection import Connection, Opener
 from ces.link.dialling import DiallingConnection
 from ces.model.address import Address
@@ -65,6 +66,7 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
     """Keeps one connection to `address` up.
 
     :param path: the path of the endpoint, for example ``/connect/hub``.
+    :param bearer: the token to show in each handshake.
 
     state: ``stopped``, ``dialling``, ``up`` or ``waiting``.
     reason: why the last dial or connection ended.
@@ -78,13 +80,16 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
     factor = 1.5
     """Small enough that a server which was away for up to 4 s has its clients back within about 5."""
 
-    def __init__(self, opener: Dials, address: Address, path: str, reactor: Any) -> None:
+    def __init__(
+        self, opener: Dials, address: Address, path: str, reactor: Any, bearer: Bearer = NO_BEARER
+    ) -> None:
         super().__init__(url=address.url(path), protocols=[CES2], useragent="ces", reactor=reactor)
         self.opener = opener
         self.address = address
         self.last: Connection | None = None
         self.state = STOPPED
         self.reason = ""
+        self._bearer = bearer
         self._clock = opener.side.clock
         self._connector: IConnector | None = None
         """What a Twisted application dials with, where it is one that dials."""
@@ -181,9 +186,15 @@ class Dialler(WebSocketClientFactory, ReconnectingClientFactory):
     # -- what Twisted calls ----------------------------------------------------------------------------------
 
     def buildProtocol(self, addr: Any) -> Any:
+        token = self._bearer.read(self._report)
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection: Any = super().buildProtocol(addr)
         self._current = self.last = connection
         return connection
+
+    def _report(self, fault: str) -> None:
+        say = "{fault}; the token that it had before is used"
+        self.opener.side.limited.warn("token file", say, fault=fault)
 
     def startedConnecting(self, connector: IConnector) -> None:
         if connector is not self._connector:

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from ces.access.bearer import NO_BEARER, Bearer
 from ces.link.connection import Connection
 from ces.link.link import Link, Owner, Read, Refused, read_by_dialect
 from ces.link.side import Side
@@ -44,6 +45,7 @@ class Uplink:
     :param changed: called with the dialler's state whenever it has changed.
     :param in_vain: called with a link whose connection was ended for one that was to take its place, and
         that has ended before it did.
+    :param bearer: the token that the other side is shown.
 
     link: the link; None before the first connection has got one.
     overtaken: whether another connection carried the session while the last one opened: to dial again helps.
@@ -68,6 +70,7 @@ class Uplink:
         may_dial: Callable[[], bool] = lambda: True,
         changed: Callable[[str], None] = _nothing,
         in_vain: Callable[[Link], None] = _nothing,
+        bearer: Bearer = NO_BEARER,
     ) -> None:
         self.owner = owner
         self.side = side
@@ -88,7 +91,7 @@ class Uplink:
         self._said = Hello(owner.node)
         """The last hello: what the other side was told that this side has received."""
         self.link: Link | None = None if queue is None else self._new_link()
-        self.factory = Dialler(self, address, path, reactor)
+        self.factory = Dialler(self, address, path, reactor, bearer)
 
     @property
     def state(self) -> str:

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.access import AccessFile
-from tests.support.fleet import Role, event, free_port
+from tests.support.fleet import Role, event, free_port, until
 from tests.support.flow import running
 
 
@@ -86,6 +86,40 @@ def test_the_status_is_for_who_may_see_it_and_shows_whose_a_link_is(hub: Role, f
     for token in file.tokens.values():
         assert token[4:] not in text
     panel.close()
+
+
+def test_a_token_that_comes_as_a_subprotocol_is_never_sent_back(hub: Role, file: AccessFile) -> None:
+    shown = f"ces.token.{file.tokens['panel']}"
+    for offered in (["ces.2", shown], [shown, "ces.2"]):
+        with connect(
+            f"ws://127.0.0.1:{hub.port}/connect/messenger",
+            subprotocols=offered,  # type: ignore[arg-type]
+            compression=None,
+            legacy=True,
+        ) as socket:
+            assert socket.subprotocol == "ces.2"
+            assert socket.response is not None
+            assert file.tokens["panel"] not in str(socket.response.headers)
+
+
+def test_services_that_dial_show_the_token_of_a_file(tmp_path: Path, file: AccessFile) -> None:
+    file.add("itb", ["repeater"], ["ITB-*"], ["ITB-*"]).add("other", ["hub"], ["*"], ["*"])
+    token = tmp_path / "token"
+    with running(Role(tmp_path, "ces-hub", free_port(), f"--access={file.path}")) as known:
+        token.write_text(file.tokens["itb"])
+        address = f"ws://127.0.0.1:{known.port}"
+        options = (f"--hub={address}", f"--token-file={token}")
+        with running(Role(tmp_path, "ces-repeater", free_port(), *options)) as repeater:
+            until(lambda: '"up"' in repeater.get("/status")[1], "the repeater is linked")
+            assert file.tokens["itb"][20:] not in repeater.logged() + repeater.get("/status")[1]
+        token.write_text(file.tokens["other"])
+        options = (f"--interconnect={address}", f"--token-file={token}")
+        with running(Role(tmp_path, "ces-hub", free_port(), *options)) as other:
+            until(lambda: '"up"' in other.get("/interconnect")[1], "the hub is linked")
+            assert file.tokens["other"][20:] not in other.logged() + other.get("/interconnect")[1]
+        with running(Role(tmp_path, "ces-hub", free_port(), f"--token-file={token}")) as third:
+            answer = third.request("POST", f"/interconnect/127.0.0.1:{known.port}")
+            assert answer[0] == 502 and "403" in answer[1], "only hubs of the configuration see the token"
 
 
 def test_an_outside_service_inserts_within_its_rights(tmp_path: Path, file: AccessFile) -> None:

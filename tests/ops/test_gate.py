@@ -258,3 +258,17 @@ def test_one_event_for_a_room_that_may_not_be_sent_to_is_enough_to_take_none() -
     assert post("ITB-1", "ITB-2")[0] == 200
     assert len(floor.sent(reader)) == 2
     assert floor.hub.side.refused["rights"] == 1
+
+
+def test_a_web_page_shows_its_token_as_a_subprotocol() -> None:
+    def offer(offered: str, *authorization: str) -> int:
+        more = {"Sec-WebSocket-Protocol": offered}
+        return ask(Asked().treq, "GET", "/status", *authorization, more=more)[0]
+
+    assert offer(f"ces.2, ces.token.{TOKEN}") == 200
+    assert offer(f"ces.token.{TOKEN},ces.2") == 200
+    assert offer("ces.token.") == 401
+    assert offer(f"ces.token.{TOKEN}x") == 401
+    assert offer(f"ces.token.{TOKEN}, ces.token.{TOKEN}") == 401
+    assert offer(f"ces.token.{TOKEN}", f"Bearer {TOKEN}") == 401
+    assert offer("ces.2", f"Bearer {TOKEN}") == 200
