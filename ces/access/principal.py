@@ -6,7 +6,8 @@ connection has one principal for as long as it lives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import ces
 from ces.model.patterns import EVERY, NONE, Rooms
@@ -44,10 +45,13 @@ class Login:
     """Who a connection or a request is.
 
     until: when it ends, in seconds since the epoch; None when it does not end by itself.
+    proof: by which it was found, to be looked at again (`ces.access.table.Access.renew`); None where there is
+        nothing to look at.
     """
 
     principal: Principal
     until: float | None = None
+    proof: Hashable | None = field(default=None, repr=False, compare=False)
 
 
 ANYONE = Login(Principal("", frozenset(KINDS), EVERY, EVERY))

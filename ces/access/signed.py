@@ -47,7 +47,7 @@ class Key:
     name: str
     algorithm: str
     audience: str | None
-    material: bytes | Ed25519PublicKey = field(repr=False)
+    material: bytes | Ed25519PublicKey = field(repr=False, hash=False)
 
 
 class Claims(NamedTuple):

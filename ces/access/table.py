@@ -10,9 +10,10 @@ somebody from a known network. ::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
 
 from ces.access.principal import ANYONE, GUEST, Login, Principal, Unknown
 from ces.access.signed import Key, verify
@@ -54,6 +55,25 @@ class Ways:
     networks: tuple[Network, ...] = ()
 
 
+class Signed(NamedTuple):
+    """A proof: a JWT that named a principal, and the key that it was signed with."""
+
+    subject: str
+    key: Key
+
+
+class Certified(NamedTuple):
+    """A proof: the names of a certificate."""
+
+    names: tuple[str, ...]
+
+
+class From(NamedTuple):
+    """A proof: an address."""
+
+    host: str
+
+
 class Access:
     """Who may do what. Immutable: another file is another `Access`.
 
@@ -82,6 +102,10 @@ class Access:
         self._lengths = sorted(lengths, reverse=True)
         """Versions and lengths of the networks, the longest first: there are few, however many networks."""
 
+    def __len__(self) -> int:
+        """How many principals there are."""
+        return len(self._principals)
+
     @property
     def closed(self) -> bool:
         """Whether there is an access file."""
@@ -100,8 +124,34 @@ class Access:
         if shown.bearer is not None:
             return self._by_bearer(shown.bearer, now)
         if shown.certificate is not None:
-            return Login(self._by_certificate(shown.certificate))
-        return Login(self._by_address(shown.host))
+            return self._proved(Certified(shown.certificate))
+        return self._proved(From(shown.host))
+
+    def renew(self, login: Login) -> Login:
+        """A login of an earlier file, by what this one says of its proof.
+
+        :raises Unknown: when it is nobody's any more.
+        """
+        return self._proved(login.proof, login.until)
+
+    def _proved(self, proof: Hashable | None, until: float | None = None) -> Login:
+        """Who is found by a proof. Whether a token or a signature is good was looked at when it was shown."""
+        match proof:
+            case Digest(id=id):
+                digest, principal = self._tokens.get(id, (NO_DIGEST, None))
+                if principal is None or digest != proof:
+                    raise Unknown("the token is not known")
+            case Signed(subject=subject, key=key):
+                principal = self._principals.get(subject)
+                if principal is None or key.name not in self._vouched[subject] or self._keys[key.name] != key:
+                    raise Unknown(f"the key {key.name!r} may not sign for the principal that the JWT names")
+            case Certified(names=names):
+                principal = self._by_certificate(names)
+            case From(host=host):
+                principal = self._by_address(host)
+            case _:
+                raise Unknown("it shows nothing")
+        return Login(principal, until, proof)
 
     def _by_bearer(self, bearer: str, now: float) -> Login:
         if len(bearer) > BEARER_LENGTH:
@@ -111,14 +161,11 @@ class Access:
             digest, principal = self._tokens.get(token.id, (NO_DIGEST, None))
             if not matches(token, digest) or principal is None:
                 raise Unknown("the token is not known")
-            return Login(principal)
+            return Login(principal, proof=digest)
         if bearer.startswith(PREFIX) or bearer.count(".") != 2:
             raise Unknown("the token is neither one of CES nor a JWT")
         claims = verify(bearer, self._keys, now)
-        principal = self._principals.get(claims.subject)
-        if principal is None or claims.key not in self._vouched[principal.name]:
-            raise Unknown(f"the key {claims.key!r} may not sign for the principal that the JWT names")
-        return Login(principal, claims.until)
+        return self._proved(Signed(claims.subject, self._keys[claims.key]), claims.until)
 
     def _by_certificate(self, names: tuple[str, ...]) -> Principal:
         found = {self._certificates[name.lower()] for name in names if name.lower() in self._certificates}
@@ -154,6 +201,10 @@ class Open(Access):
         """Anyone, or a guest from another machine."""
         here = not shown.passed_on and (not shown.host or is_loopback(shown.host))
         return ANYONE if here else GUEST
+
+    def renew(self, login: Login) -> Login:
+        """The same."""
+        return login
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

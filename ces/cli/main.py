@@ -4,6 +4,7 @@
     ces watch     [--hub URL] [--json] [ROOM ...]
     ces send      [--hub URL] [--tag T ...] [--user U] [--timeout S] ROOM-or-DEVICE KEY VALUE
     ces simulate  [--hub URL] [--rooms N] [--building NAME] [--rate X]
+    ces reload    PIDFILE
     ces token new [--kinds K ...] [--publish P ...] [--subscribe P ...] [--to FILE] NAME
 
 Exit status: 0 for success, 1 for a failure (one sentence on standard error says why), 2 for wrong arguments.
@@ -89,6 +90,9 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "--rate", type=_positive, default=1.0, metavar="X", help="factor for the event rate (default: 1)"
     )
 
+    reload = commands.add_parser("reload", help="let a hub or a repeater read its files again (SIGHUP)")
+    reload.add_argument("pidfile", metavar="PIDFILE", help="the file that twistd --pidfile has written")
+
     tokens = commands.add_parser("token", help="make tokens for the access file")
     actions = tokens.add_subparsers(dest="action", metavar="ACTION", required=True)
     new = actions.add_parser("new", help="make a token, and show it once with its table for the access file")
@@ -142,9 +146,23 @@ def _make_token(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reload(pidfile: str) -> int:
+    from ces.cli.reload import CannotReload, reload
+
+    try:
+        pid = reload(pidfile)
+    except CannotReload as error:
+        print(f"ces: {error}", file=sys.stderr)
+        return 1
+    print(f"process {pid} reads its files again; its log says what came of it")
+    return 0
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "token":
         return _make_token(arguments)
+    if arguments.command == "reload":
+        return _reload(arguments.pidfile)
     # Imported here because it is slow: --help and wrong arguments need none of it.
     import socket
 

@@ -215,8 +215,14 @@ class Hub(Owner):
             link.deny(denied, f"{denied} of the rooms may not be subscribed to")
         return may
 
+    def authorized(self, link: Link) -> None:
+        """The other side may do other things than before."""
+        if link in self.routes:
+            self._keep_within_rights(link)
+            self._hand_out(link)
+
     def _keep_within_rights(self, link: Link) -> None:
-        """The link may be of another principal now: two hubs share one, whichever dials."""
+        """The rights may be others now, or another principal's: two hubs share one link, whichever dials."""
         limit = _limit(link)
         if limit != self.routes.limit(link):
             self.subscriptions.restrict(link, limit)

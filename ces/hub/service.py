@@ -16,6 +16,7 @@ from ces.hub.hub import Hub
 from ces.hub.interconnect import Interconnections, hub_address
 from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
+from ces.link.review import Rights
 from ces.ops.gate import Gate
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
@@ -66,7 +67,7 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
     api = HubApi(hub, interconnections, reactor, levels, gate)
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
-    Hangup(lambda: log.info("SIGHUP: a hub has nothing to read again"), reactor).setServiceParent(service)
+    Hangup([Rights(settings.access, gate, hub.side, log).reload], reactor).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=hub.side.refuse)
     listening = Listening(
         "ces-hub", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous

@@ -31,7 +31,7 @@ from zope.interface import implementer
 from ces.access.principal import ANYONE
 from ces.link.direct import end_stream, unsent
 from ces.link.link import Link, Owner
-from ces.link.side import Side
+from ces.link.side import Judge, Revoked, Side
 from ces.link.tls import why_lost
 from ces.link.turn import Memo
 from ces.model import frames, wire
@@ -714,6 +714,21 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
             self.end(REPLACED, "a newer connection to the same peer takes its place")
         elif not self._deaf:
             self.abort()  # it closes with a code after which it would take what is under way
+
+    def review(self, judge: Judge) -> None:
+        """The rights of all have changed: ask for those of the other side, and close when it has none."""
+        link = self.link if self.link is not None and self.link.connection is self else None
+        try:
+            login = judge(self.login, self.opener.kind)
+        except Revoked as revoked:
+            if link is not None:
+                link.shut()
+            self.end(revoked.code, str(revoked))
+            return
+        if login is not self.login:
+            self.login = login
+            if link is not None:
+                link.authorize(login)
 
     def abort(self) -> None:
         """End without a closing handshake."""

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 import ces
 from ces.access.principal import ANYONE, Login
 from ces.link.encoding import Encode, encoder
-from ces.link.side import Side, Socket
+from ces.link.side import Judge, Revoked, Side, Socket
 from ces.link.turn import Memo
 from ces.model import wire
 from ces.model.bucket import Bucket
@@ -102,6 +102,9 @@ class Owner:
 
         :param fresh: the other side has forgotten the session, and what it wants with it.
         """
+
+    def authorized(self, link: Link) -> None:
+        """The other side may do other things than before (`Link.login`)."""
 
     def left(self, link: Link, undelivered: list[Run]) -> None:
         """A link that had joined is over (`Link.ended` says why). Told once.
@@ -196,6 +199,7 @@ class Link:
         "_expires",
         "_known",
         "_may_publish",
+        "_narrowed",
         "_pauses",
         "_rates",
         "_read",
@@ -262,6 +266,8 @@ class Link:
         self.login = ANYONE
         self._may_publish: KnownAnswers | None = None
         """Whether the other side may send records for a room; None when it may for all."""
+        self._narrowed = False
+        """What is in the queue may be for rooms that the other side may not have any more."""
         self.interest: Interest | None = None
         self.connected = self.joined = self.over = self.replacing = False
         self._pauses = 0
@@ -332,6 +338,7 @@ class Link:
         self.node, self.dialect, self.instance = node, connection.dialect, connection.instance
         self.peer, self.serving = connection.peer, connection.serving
         self._authorize(connection.login)
+        self._discard()
         self.path = path or self.path
         self._encode = encoder(connection.serving, connection.dialect)
         self.stalled_since = None
@@ -359,7 +366,36 @@ class Link:
         if login.principal is not self.login.principal:
             rooms = login.principal.publish
             self._may_publish = None if rooms.everything else KnownAnswers(rooms)
+            self._narrowed = not login.principal.subscribe.everything
         self.login = login
+
+    def authorize(self, login: Login) -> None:
+        """The other side may do other things than before."""
+        self._authorize(login)
+        self.owner.authorized(self)
+        self._discard()
+
+    def review(self, judge: Judge) -> None:
+        """The rights of all have changed while the link had no connection."""
+        try:
+            login = judge(self.login, self.kind)
+        except Revoked as revoked:
+            self.end(revoked.code, str(revoked))
+            return
+        if login is not self.login:
+            self.authorize(login)
+
+    def shut(self) -> None:
+        """Write nothing more on the present connection, which is about to be closed."""
+        self._write = None
+
+    def _discard(self) -> None:
+        """Discard what waits for rooms that the other side may not have. What is in flight is looked at when
+        it is to be retransmitted.
+        """
+        if self._narrowed:
+            lost = self.queue.discard(self.login.principal.subscribe)
+            self._dropped(lost, "it may not have their rooms any more")
 
     def closing(self, connection: Carrier, code: int | None, ended: str) -> None:
         """A connection carries no more records: a close frame was sent or received, or it was cut."""

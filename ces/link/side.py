@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+import ces
+from ces.access.principal import Login
 from ces.config.link import LinkSettings
 from ces.link.direct import Sockets
 from ces.link.keepalive import Keepalive
@@ -84,6 +86,24 @@ class Member(Congestible, Protocol):
     def end(self, code: int, reason: str) -> None:
         """Close the connection, or end the session of a link that has none."""
 
+    def review(self, judge: Judge) -> None:
+        """As `Socket.review`, while it has no connection."""
+
+
+class Revoked(ces.Error):
+    """The other side may not be what it is any more; the text says why.
+
+    :param code: to close it with.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+Judge = Callable[[Login, str], Login]
+"""Says what a login with a link of a kind is now; raises `Revoked`."""
+
 
 class Socket(Protocol):
     """A connection, as far as a side knows it."""
@@ -101,6 +121,9 @@ class Socket(Protocol):
 
     def broke(self) -> None:
         """An error in this program while it served the connection: it costs this one, and no other."""
+
+    def review(self, judge: Judge) -> None:
+        """The rights of all have changed: ask for its own, and close it when it has none."""
 
     @property
     def unfinished(self) -> bool:
@@ -198,6 +221,10 @@ class Side(Generic[L]):
         """A connection has got its link: it counts towards the limits until it is gone."""
         if socket.serving:
             self._seats.add(socket, network_of(socket.host))
+
+    def served(self) -> list[Socket]:
+        """The connections that were dialled from elsewhere."""
+        return [socket for socket in self._sockets if socket.serving]
 
     def no_room(self, host: str) -> str | None:
         """Why no new link is served, or none from the address `host`; None when there is room.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -11,10 +11,10 @@ from twisted.application.service import Service
 
 
 class Hangup(Service):
-    """Calls `act` from the reactor after each SIGHUP, while the service runs."""
+    """Does all of `acts`, in order, from the reactor after each SIGHUP, while the service runs."""
 
-    def __init__(self, act: Callable[[], None], reactor: Any) -> None:
-        self._act = act
+    def __init__(self, acts: Sequence[Callable[[], None]], reactor: Any) -> None:
+        self._acts = acts
         self._reactor = reactor
         self._before: Any = signal.SIG_DFL
 
@@ -29,5 +29,6 @@ class Hangup(Service):
         signal.signal(signal.SIGHUP, self._before)
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        # A signal can interrupt any code, so `act` runs in the reactor's next turn.
-        self._reactor.callFromThread(self._act)
+        # A signal can interrupt any code, so this runs in the reactor's next turn.
+        for act in self._acts:
+            self._reactor.callFromThread(act)

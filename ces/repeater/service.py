@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from ces.access.bearer import TokenError
 from ces.access.file import AccessError, access_of
 from ces.link.listen import CannotServe, Listening
+from ces.link.review import Rights
 from ces.ops.gate import Gate
 from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
@@ -69,17 +70,14 @@ class RepeaterLinks(Service):
         await self._client.close()
 
 
-class RoutesFile(Hangup):
-    """Reads the routes again on SIGHUP; a file that is bad leaves the old ones.
+class RoutesFile:
+    """Reads the routes again; a file that is bad leaves the old ones.
 
     :param read: reads them; may raise `RoutesError`.
     :param use: takes them.
     """
 
-    def __init__(
-        self, read: Callable[[], Routes], use: Callable[[Routes], None], reactor: Any, log: Logger
-    ) -> None:
-        super().__init__(self.reload, reactor)
+    def __init__(self, read: Callable[[], Routes], use: Callable[[Routes], None], log: Logger) -> None:
         self._read = read
         self._use = use
         self._log = log
@@ -113,7 +111,9 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     api = RepeaterApi(repeater, reactor, levels, gate)
     service = MultiService()
     RepeaterLinks(repeater, client).setServiceParent(service)
-    RoutesFile(lambda: read_routes(settings), repeater.route, reactor, log).setServiceParent(service)
+    routes = RoutesFile(lambda: read_routes(settings), repeater.route, log)
+    rights = Rights(settings.access, gate, repeater.side, log)
+    Hangup([rights.reload, routes.reload], reactor).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=repeater.side.refuse)
     listening = Listening(
         "ces-repeater", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous

@@ -30,10 +30,11 @@ Cost: one tuple for each batch written, one comparison for each acknowledgement 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import ces
+from ces.model.patterns import Rooms
 from ces.model.wire import Run
 
 Priority = Callable[[Run], Run | None]
@@ -244,6 +245,47 @@ class SendQueue:
         self.dropped += lost
         self.gap += lost
         return lost
+
+    def discard(self, may: Rooms) -> int:
+        """Discard what waits for rooms that are not in `may`. No gap is announced: the other side is to know
+        nothing of them. What is in flight stays until `resume` or `restart`: then call this again.
+
+        :return: how many records were discarded, for the caller to report.
+        """
+        before = self.dropped
+        self.pending[:] = self._within(self.pending, may)
+        settled = 0
+        for queue in (self._settled, self._preferred):
+            if queue:
+                stay = self._within(queue, may)
+                queue.clear()
+                queue.extend(stay)
+                settled += sum([run.weight for run in stay])
+        self.tally.bytes += settled - self.settled_bytes
+        self.settled_bytes = settled
+        batches, self.retransmit = self.retransmit, []
+        for _, size, gap, runs in batches:
+            stay = self._within(runs, may)
+            left = sum([run.weight for run in stay])
+            self._release(size - left)
+            if gap or stay:
+                self.retransmit.append((sum([run.count for run in stay]), left, gap, stay))
+        return self.dropped - before
+
+    def _within(self, runs: Iterable[Run], may: Rooms) -> list[Run]:
+        stay: list[Run] = []
+        for run in runs:
+            parts = run.apart()
+            if all(part.room in may for part in parts):
+                stay.append(run)
+                continue
+            for part in parts:
+                if part.room in may:
+                    stay.append(part)
+                else:
+                    self.dropped += part.count
+                    self._note(part, None)
+        return stay
 
     def _note(self, run: Run, kept: Run | None) -> None:
         rooms = self.dropped_rooms = {} if self.dropped_rooms is None else self.dropped_rooms

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ces.access.principal import ANYONE, Principal, Unknown
 from ces.access.signed import HS256, Key
 from ces.access.table import BEARER_LENGTH, Access, Open, Shown, Ways
-from ces.access.token import digest_of, new_token, read_token
+from ces.access.token import Digest, digest_of, new_token, read_token
 
 NOW = 1_800_000_000.0
 SECRET = b"s" * 32
@@ -157,3 +157,39 @@ def test_nothing_that_is_shown_is_an_error(
         ACCESS.login(Shown(bearer, names, host), NOW)
     except Unknown as unknown:
         assert str(unknown)
+
+
+# -- another file --------------------------------------------------------------------------------------------
+
+
+def test_a_login_is_renewed_by_what_it_showed() -> None:
+    """CVE-2018-12546, CVE-2021-34434: a right that is gone is not kept by who came before."""
+    ann, ann_less = Principal("ann", frozenset({"messenger"})), Principal("ann", frozenset({"status"}))
+    token, other = new_token(), new_token()
+
+    def digest(text: str) -> Digest:
+        read = read_token(text)
+        assert read is not None
+        return digest_of(read)
+
+    key, forged = Key("k", HS256, None, b"x" * 32), Key("k", HS256, None, b"y" * 32)
+    network = ip_network("10.0.0.0/8")
+    access = Access([(ann, Ways((digest(token),), ("ann",), ("k",), (network,)))], {"k": key})
+    encoded = jwt.encode({"sub": "ann", "exp": NOW + 60}, b"x" * 32, "HS256")
+    shown = (Shown(token), Shown(certificate=("ann",)), Shown(host="10.1.2.3"), Shown(encoded))
+    logins = [access.login(one, NOW) for one in shown]
+    for login in logins:
+        assert access.renew(login) == login
+        assert Open().renew(login) is login
+    less = Access([(ann_less, Ways((digest(token),), ("ann",), ("k",), (network,)))], {"k": key})
+    assert [less.renew(login).principal for login in logins] == [ann_less] * 4
+    assert less.renew(logins[3]).until == NOW + 60
+    gone = Access(
+        [(ann, Ways((digest(other),), ("bob",), ("k",), (ip_network("11.0.0.0/8"),)))], {"k": forged}
+    )
+    unvouched = Access([(ann, Ways((digest(other),)))], {})
+    nobody = Access([(Principal("bob", frozenset()), Ways((digest(other),)))], {})
+    for renewing in (gone, unvouched, nobody):
+        for login in logins:
+            with pytest.raises(Unknown):
+                renewing.renew(login)

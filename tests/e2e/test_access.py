@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from ces.cli.main import main
 from tests.support.access import AccessFile
 from tests.support.fleet import Role, event, free_port, until
 from tests.support.flow import running
@@ -152,3 +154,39 @@ def test_a_port_for_other_machines_is_refused_until_somebody_says_who_gets_in(tm
     assert "say who gets in with --access FILE, let in anyone with --allow-anonymous" in done.stderr
     with running(Role(tmp_path, "ces-hub", free_port(), "--listen=tcp:0", "--allow-anonymous")) as hub:
         assert "--allow-anonymous: anyone who reaches this process" in hub.logged()
+
+
+def test_what_is_revoked_ends_within_a_second_and_everybody_else_keeps_the_link(
+    tmp_path: Path, hub: Role, file: AccessFile
+) -> None:
+    """CVE-2018-12546, CVE-2021-34434: what a right had opened ends with the right."""
+    assert hub.process is not None
+    pidfile = tmp_path / "hub.pid"
+    pidfile.write_text(str(hub.process.pid))
+    panels = [dial(hub, "/connect/messenger", file.tokens["panel"]) for _ in range(20)]
+    readers = [dial(hub, "/connect/messenger", file.tokens["reader"]) for _ in range(20)]
+    for socket in panels + readers:
+        socket.send('{"rooms": ["ITB-1"], "create": true}')
+    good, tokens = file.path.read_text(), file.tokens
+    file.path.write_text("[principals.panel]\nkinds = 3\n")
+    assert main(["reload", str(pidfile)]) == 0
+    until(lambda: "the rights stay as they were: " in hub.logged(), "the log says that the file is bad")
+    assert "access.toml, line 2: principals.panel.kinds: " in hub.logged()
+    panel = "[principals.panel]\nkinds = "
+    file.path.write_text(good.replace(f"{panel}['messenger']", f"{panel}['status']"))
+    began = time.monotonic()
+    assert main(["reload", str(pidfile)]) == 0
+    for socket in panels:
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                socket.recv(5)
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 4403
+    assert time.monotonic() - began < 1
+    assert refused(hub, "/connect/messenger", tokens["panel"]) == 403
+    assert hub.request("POST", "/event", event(1, "ITB-1"))[0] == 403
+    for socket in readers:
+        pong = socket.ping()
+        assert pong.wait(5)
+    until(lambda: hub.logged().count("the access file was read again") == 1, "the log says so")
+    for socket in readers:
+        socket.close()

@@ -212,7 +212,7 @@ def test_it_serves_all_day(hub, reader):
 
 def test_a_hangup_drops_no_link(hub, reader):
     hub.process.send_signal(signal.SIGHUP)
-    until(lambda: "nothing to read again" in hub.logged(), "the hub has seen the signal")
+    until(lambda: "no access file to read again" in hub.logged(), "the hub has seen the signal")
     writer = Peer(hub.port, "/connect/messenger")
     writer.send(ROOM, event(1))
     assert reader.numbers(1) == [1]

@@ -176,3 +176,15 @@ def test_a_link_that_two_hubs_share_has_the_rights_of_whoever_dialled_last() -> 
         floor.hub.received(writer, [run(room)])
     floor.clock.advance(0)
     assert floor.rooms_of(hub) == ["ITB-1"]
+
+
+def test_rooms_that_were_remembered_for_a_link_are_not_granted_when_it_may_not_have_them_any_more() -> None:
+    floor = Rights(subscription_limit=1000)
+    link = floor.link_of("messenger", [], ["*"])
+    rooms = [f"BNSN-{number}" for number in range(1200)]
+    floor.hub.told(link, SubscriptionChange([*rooms, "ITB-1"], True))
+    assert floor.hub.subscriptions.waiting
+    link.authorize(login("p", [], ["ITB-*"]))
+    floor.clock.advance(1)
+    assert set(floor.hub.routes.rooms(link)) <= {b"ITB-1"}
+    assert floor.hub.subscriptions.waiting <= 1

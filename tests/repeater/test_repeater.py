@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from ces.link.serving import ServingFactory
 from ces.model.wire import CES1, CES2
+from ces.ops.hangup import Hangup
 from ces.ops.logging import LogLevels
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.routes_file import Routes, RoutesError
@@ -400,7 +401,8 @@ class Rereading:
         self.lines = Lines()
         self.later: list[Any] = []
         log = Logger(namespace="ces.test", observer=self.lines)
-        self.service = RoutesFile(self.read, self.used.append, self, log)
+        self.service = RoutesFile(self.read, self.used.append, log)
+        self.hangup = Hangup([self.service.reload], self)
 
     def callFromThread(self, what: Any) -> None:
         self.later.append(what)
@@ -416,13 +418,13 @@ def test_sighup_reads_the_routes_again_in_the_reactors_next_turn() -> None:
     before = signal.signal(signal.SIGHUP, lambda number, frame: seen.append(number))
     try:
         rereading = Rereading()
-        rereading.service.startService()
+        rereading.hangup.startService()
         rereading.routes = {"A": ("ws://x:7101",)}
         os.kill(os.getpid(), signal.SIGHUP)
         assert rereading.used == []
         rereading.later.pop()()
         assert rereading.used == [{"A": ("ws://x:7101",)}]
-        rereading.service.stopService()
+        rereading.hangup.stopService()
         os.kill(os.getpid(), signal.SIGHUP)
         assert seen == [signal.SIGHUP], "the one who had the signal has it again"
     finally:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ces.model.wire import Run
+from ces.model.patterns import Rooms
+from ces.model.wire import Run, mixed
 from ces.session.queue import BARE, ROOMS, OutOfStep, SendQueue, Tally
 
 pytestmark = pytest.mark.usefixtures("bare_records")
@@ -613,3 +614,74 @@ def test_what_is_not_the_same_is_not_taken_as_another_queue_took_it(
     assert first.latest is not None
     assert not queue.take_as(first.latest)
     assert state(queue) == before
+
+
+# -- rooms that the other side may not have any more -------------------------------------------------------
+
+
+def rooms_of(runs: list[Run]) -> list[bytes]:
+    return [record.split(b"\n")[0] for one in runs for record in one.records]
+
+
+def test_what_waits_for_rooms_that_may_not_be_had_is_discarded_and_no_gap_is_announced() -> None:
+    tally = Tally()
+    queue = SendQueue(10_000, tally=tally)
+    queue.restart(numbered=True)
+    together = mixed([Run(room, [room + b"\n{}\n"]) for room in (b"a1", b"b1", b"a2")])
+    queue.pending += [Run(b"b1", [b"b1\n{}\n"]), together]
+    queue.take(10_000)
+    queue.pending.append(together)
+    queue.settle()
+    queue.pending.append(Run(b"b2", [b"b2\n{}\n"]))
+    assert queue.discard(Rooms(["a*"])) == 2
+    assert (queue.gap, queue.unacknowledged, queue.dropped) == (0, 4, 2)
+    assert queue.dropped_rooms == {b"b1": 1, b"b2": 1}
+    queue.resume(0)
+    assert queue.discard(Rooms(["a*"])) == 2
+    gap, runs = queue.take(10_000)
+    assert (gap, rooms_of(runs)) == (0, [b"a1", b"a2"])
+    assert (queue.sent, queue.unacknowledged) == (2, 2)
+    gap, runs = queue.take(10_000)
+    assert (gap, rooms_of(runs)) == (0, [b"a1", b"a2"])
+    queue.acknowledge(4)
+    assert (queue.size, tally.bytes, queue.waits) == (0, 0, False)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "settle", "take", "cut", "ack", "discard"]), st.integers(0, 5))
+    ),
+    st.sampled_from([Rooms(["0", "3"]), Rooms(), Rooms(["*"])]),
+)
+def test_after_a_discard_only_allowed_rooms_are_taken_and_all_is_counted(
+    steps: list[tuple[str, int]], may: Rooms
+) -> None:
+    tally = Tally()
+    queue = SendQueue(10_000, tally=tally)
+    queue.restart(numbered=True)
+    narrowed = False
+    put = dropped = 0
+    for what, number in steps:
+        room = str(number).encode()
+        match what:
+            case "put" if not narrowed or room in may:
+                queue.pending.append(Run(room, [room + b"\n{}\n"]))
+                put += 1
+            case "settle":
+                assert queue.settle() == 0
+            case "take":
+                _, runs = queue.take(number * 100)
+                assert not narrowed or all(one in may for one in rooms_of(runs))
+            case "cut":
+                queue.resume(min(queue.acknowledged + number, queue.sent))
+                if narrowed:
+                    dropped += queue.discard(may)
+            case "ack":
+                queue.acknowledge(min(queue.acknowledged + number, queue.sent))
+            case "gone":
+                narrowed = True
+                dropped += queue.discard(may)
+    assert (queue.dropped, queue.gap) == (dropped, 0)
+    assert tally.bytes == queue.settled_bytes + queue.in_flight_bytes
+    queue.take_all()
+    assert tally.bytes == 0

@@ -33,9 +33,13 @@ class AccessFile:
         publish: Iterable[str] = (),
         subscribe: Iterable[str] = (),
         networks: Iterable[str] = (),
+        token: str | None = None,
     ) -> AccessFile:
-        """Add a principal."""
-        token = new_token()
+        """Add a principal.
+
+        :param token: by default a new one.
+        """
+        token = token or new_token()
         read = read_token(token)
         assert read is not None
         self.tokens[name] = token

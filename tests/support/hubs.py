@@ -13,6 +13,7 @@ from ces.access.principal import ANYONE, Login
 from ces.hub.hub import Hub
 from ces.hub.settings import HubSettings
 from ces.link.link import Link, read_by_dialect
+from ces.link.side import Judge
 from ces.model.control import Hello, Message, SubscriptionChange
 from ces.model.wire import CES1, CES2
 from ces.session.life import NORMAL, REPLACED
@@ -93,6 +94,8 @@ class Plug:
 
     def unsent(self) -> int:
         return 0
+
+    def review(self, judge: Judge) -> None: ...
 
     def pause_reading(self) -> None:
         self.paused = True
