@@ -57,6 +57,15 @@ from ces.ops.views import Build, Busy, Views, ready
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
 """A request target in absolute form (RFC 9112 section 3.2.2): authority, and path with query."""
 
+FOR_BROWSERS = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+"""Said with each answer: it is kept nowhere, it is no page that runs or loads anything or may stand in
+another one, and it is what its type says, whatever a peer has put into a name (CVE-2021-32718).
+"""
+
 BODY_LIMIT = 8 * 2**20
 """Default limit of a request body, in bytes."""
 
@@ -167,6 +176,8 @@ class BoundedRequest(Request):
     def render(self, resrc: IResource) -> None:
         """Answer the request, unless it is refused before Klein sees it."""
         self.setHeader("Server", "ces")
+        for name, value in FOR_BROWSERS:
+            self.setHeader(name, value)
         refused = self._refusal()
         if refused is None:
             super().render(resrc)

@@ -439,3 +439,12 @@ def test_the_site_keeps_no_timer_while_nobody_is_connected():
     site.doStart()
     assert clock.getDelayedCalls() == []
     site.doStop()
+
+
+@pytest.mark.parametrize("path", ["/status", "/nothing", "/log-level", "/%FF"])
+def test_a_browser_keeps_no_answer_and_runs_nothing_of_it(connection, path):
+    """CVE-2021-32718: markup in a name that a peer has chosen is shown as text at most."""
+    headers = connection.ask("GET", path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
