@@ -18,9 +18,9 @@ from ces.hub.settings import HubSettings
 from ces.link.listen import Listening
 from ces.link.review import Rights
 from ces.ops.gate import Gate
-from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
+from ces.ops.signals import Hangup, Termination
 
 
 class HubLinks(Service):
@@ -68,6 +68,7 @@ def make_hub_service(settings: HubSettings, reactor: Any, levels: LogLevels) -> 
     service = MultiService()
     HubLinks(hub, interconnections, settings.interconnect).setServiceParent(service)
     Hangup([Rights(settings.access, gate, hub.side, log).reload], reactor).setServiceParent(service)
+    Termination(reactor).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=hub.side.refuse)
     listening = Listening(
         "ces-hub", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous

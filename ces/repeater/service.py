@@ -16,9 +16,9 @@ from ces.access.file import AccessError, access_of
 from ces.link.listen import CannotServe, Listening
 from ces.link.review import Rights
 from ces.ops.gate import Gate
-from ces.ops.hangup import Hangup
 from ces.ops.http import make_site
 from ces.ops.logging import LogLevels
+from ces.ops.signals import Hangup, Termination
 from ces.repeater.api import RepeaterApi
 from ces.repeater.http_target import HttpClient
 from ces.repeater.repeater import Repeater
@@ -114,6 +114,7 @@ def make_repeater_service(settings: RepeaterSettings, reactor: Any, levels: LogL
     routes = RoutesFile(lambda: read_routes(settings), repeater.route, log)
     rights = Rights(settings.access, gate, repeater.side, log)
     Hangup([rights.reload, routes.reload], reactor).setServiceParent(service)
+    Termination(reactor).setServiceParent(service)
     site = make_site(api.app.resource(), reactor, settings, refused=repeater.side.refuse)
     listening = Listening(
         "ces-repeater", settings.listen, site, reactor, log, door=site, anonymous=settings.allow_anonymous

@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 
 from ces.link.serving import ServingFactory
 from ces.model.wire import CES1, CES2
-from ces.ops.hangup import Hangup
 from ces.ops.logging import LogLevels
+from ces.ops.signals import Hangup
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
 from ces.repeater.routes_file import Routes, RoutesError
 from ces.repeater.service import RoutesFile, make_repeater_service, read_routes

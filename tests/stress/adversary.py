@@ -303,10 +303,8 @@ class Fleet:
         await gatherResults([messenger.when_connected() for messenger in self.messengers])
 
         def known() -> bool:
-            nexus = self.hub.info()["nexus"]
-            return bool(nexus["repeaters"]) and all(
-                knows(nexus, one.name, ROOM_NAMES) for one in self.subscribers
-            )
+            repeaters = self.hub.info()["nexus"]["repeaters"]
+            return bool(repeaters) and all(knows(self.hub, one.name, ROOM_NAMES) for one in self.subscribers)
 
         await deferToThread(until, known, "the hub knows the fleet")
         factory = ClientFactory.forProtocol(lambda: self.monitor)

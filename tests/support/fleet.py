@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from itertools import chain, cycle
 from pathlib import Path
 
 from websockets.exceptions import ConnectionClosed
@@ -27,11 +28,21 @@ from websockets.sync.client import ClientConnection, connect
 PATIENCE = 15.0
 
 
+PORTS = range(15_000, 32_000)
+"""Below those that the kernel gives to outgoing connections (ip_local_port_range): one of thousands of them
+could take a role's port before it listens, or while it is started again.
+"""
+
+_ports = chain(range(PORTS.start + os.getpid() * 1009 % len(PORTS), PORTS.stop), cycle(PORTS))
+
+
 def free_port() -> int:
-    """A port that is currently unused."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that is currently unused, and another one each time."""
+    for port in _ports:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another port")
 
 
 def until(condition, what: str, patience: float = PATIENCE):
@@ -112,7 +123,8 @@ class Role:
     def healthy(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"{self.name} ended: {self.process.stdout.read().decode()}")
+            said = self.process.stdout.read().decode() or self.logged()
+            raise AssertionError(f"{self.name} ended: {said}")
         try:
             return self.get("/health")[0] == 200
         except OSError:
