@@ -19,7 +19,7 @@ async def test_who_misbehaves_costs_others_no_event_no_second_and_no_more_memory
 ) -> None:
     from twisted.internet import reactor
 
-    phases = await adversary(0, 1, reactor, tmp_path, SHORT, phase=2, gross=True)
+    phases = await adversary(0, 1, reactor, tmp_path, SHORT, phase=1.5, gross=True)
     assert {phase.kind for phase in phases} == {"none", *SHORT}
     assert [fault for phase in phases for fault in phase.faults] == []
 
