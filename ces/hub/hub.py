@@ -345,9 +345,17 @@ class Hub(Owner):
         self._report_held(self.held.put(run, self._clock.seconds()))
         self._watch_held()
 
+    async def drain(self) -> None:
+        """Serve no new links, and return when all that came is routed, sent and acknowledged, or it takes too
+        long.
+        """
+        await self.side.drain(lambda: bool(self._behind))
+
     def stop(self) -> None:
-        """Wait for repeaters no more; what is still held is lost."""
+        """Wait for repeaters no more. What is still held, or still to be routed, is lost."""
         self.subscriptions.stop()
+        for behind in list(self._behind.values()):
+            behind.lose("the hub stops")
         lost = sum(run.count for run in self.held.take(self._clock.seconds()))
         self._watch_held()
         if lost:
@@ -422,16 +430,23 @@ class Behind:
             self._hub.caught_up(self._source)
         return bool(self._runs)
 
+    def lose(self, why: str) -> None:
+        """Route no more of it."""
+        self._hub.side.slices.remove(self)
+        self._count(-self.bytes)
+        self._hub.side.drop(self._name, sum(run.count for run in self._runs), why)
+        self._hub.caught_up(self._source)
+
     def broke(self) -> None:
         """It costs the link, and what it has sent."""
-        self._count(-self.bytes)
-        side = self._hub.side
-        name = "HTTP" if self._source is None else self._source.name
-        side.drop(name, sum(run.count for run in self._runs), "an internal error, see the log")
-        side.log.failure("unexpected error while routing what came from {name}", name=name)
-        self._hub.caught_up(self._source)
+        self._hub.side.log.failure("unexpected error while routing what came from {name}", name=self._name)
+        self.lose("an internal error, see the log")
         if self._source is not None:
             self._source.broke()
+
+    @property
+    def _name(self) -> str:
+        return "HTTP" if self._source is None else self._source.name
 
     def _count(self, size: int) -> None:
         self.bytes += size

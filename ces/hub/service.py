@@ -43,7 +43,7 @@ class HubLinks(Service):
         return Deferred.fromCoroutine(self._goodbye())
 
     async def _goodbye(self) -> None:
-        await self._hub.side.drain()
+        await self._hub.drain()
         gone = self._interconnections.stop()
         await self._hub.side.end_all()
         await gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from ces.hub.api import counters
 from ces.hub.hub import MeetsItself
@@ -596,6 +597,27 @@ def test_an_error_while_it_is_behind_costs_the_link_and_is_counted(by_turns, log
     assert logged_failures.flush(TypeError)
     assert by_turns.hub.side.dropped == len(TINY) - routed
     assert by_turns.hub.side.tally.bytes == 0
+
+
+def test_a_hub_that_stops_routes_what_it_has_taken(by_turns):
+    reader, attacker = by_turns.link("messenger", "*"), by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    draining = Deferred.fromCoroutine(by_turns.hub.drain())
+    while not draining.called:
+        by_turns.clock.turn()
+        by_turns.clock.advance(0.05)
+    assert len(texts(by_turns, reader)) == len(TINY)
+
+
+def test_what_a_hub_that_stops_has_taken_and_cannot_route_is_counted(by_turns):
+    attacker = by_turns.link("messenger")
+    by_turns.hub.received(attacker, tiny())
+    routed = by_turns.hub.received_records["messenger"]
+    by_turns.hub.stop()
+    assert by_turns.hub.side.dropped == len(TINY) - routed
+    assert by_turns.hub.side.tally.bytes == 0
+    by_turns.clock.turn()
+    assert by_turns.hub.received_records["messenger"] == routed
 
 
 def test_no_more_is_taken_by_http_while_too_much_of_it_waits(by_turns, monkeypatch):
