@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
+from time import thread_time
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -99,11 +100,19 @@ class Views:
     :param clock: the reactor, or a test's Clock.
     :param refused: callback for connections that are cut because they do not read; gets ``http`` and the
         reason.
+    :param worked: the processor time that was used so far, in seconds. Time in which other processes had the
+        processor costs this one nothing: a view must not count as dear, and be kept, because of it.
     """
 
-    def __init__(self, clock: IReactorTime, refused: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        refused: Callable[[str, str], None],
+        worked: Callable[[], float] = thread_time,
+    ) -> None:
         self._clock = clock
         self._refused = refused
+        self._worked = worked
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._building: dict[Hashable, list[Deferred[bytes]]] = {}
         self._one_at_a_time = DeferredLock()
@@ -168,17 +177,17 @@ class Views:
         self, build: Callable[[], Build], encode: Callable[[Any], bytes]
     ) -> tuple[bytes, float]:
         """Build a view; its bytes, and the seconds that were spent on it."""
-        seconds = self._clock.seconds
-        spent, began = 0.0, seconds()
+        worked = self._worked
+        spent, began = 0.0, worked()
         built: list[Any] = []
         for _ in _steps(build(), built):
-            worked = seconds() - began
-            if worked >= SLICE:
-                spent += worked
+            slice = worked() - began
+            if slice >= SLICE:
+                spent += slice
                 await deferLater(self._clock, PAUSE)
-                began = seconds()
+                began = worked()
         content = encode(built.pop())
-        return content, spent + seconds() - began
+        return content, spent + worked() - began
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         self._kept[key] = kept

@@ -47,7 +47,7 @@ class Connection:
         self.levels = LogLevels()
         self.sick: str | None = None
         self.slow: Deferred[bytes] = Deferred()
-        self.views = Views(self.clock, lambda what, why: self.refused.append(why))
+        self.views = Views(self.clock, lambda what, why: self.refused.append(why), self.clock.seconds)
         app = Klein()
         app.route("/echo", methods=["POST"], endpoint="echo")(
             lambda request: text(request, 200, request.content.read().decode())
