@@ -50,6 +50,7 @@ from tests.support.history import NONE
 from tests.support.lives import Lives
 from tests.support.numbered import ROOM_NAMES, Outside, Publisher, Subscriber
 from tests.support.process import memory, unexpected
+from tests.support.program import exit_status
 from tests.support.rooms import knows
 from tests.support.sink import Sink
 from tests.support.wall import Wall
@@ -574,23 +575,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", action="append", choices=list(KINDS), help="only attacks of this kind")
     parser.add_argument("--phase", type=float, default=PHASE, help="seconds of an attack")
     chosen = parser.parse_args(arguments)
-    faults: list[str] = []
 
-    async def run(reactor: Any) -> None:
+    async def run(reactor: Any) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             kinds = chosen.only or tuple(KINDS)
             seconds = 60 * chosen.minutes
             phases = await adversary(seconds, chosen.seed, reactor, Path(folder), kinds, chosen.phase)
-        for phase in phases:
-            faults.extend(phase.faults)
+        faults = [fault for phase in phases for fault in phase.faults]
         print(f"seed {chosen.seed}: {len(phases) - 1} attacks")
         print("\n".join(faults) or "nobody else was hurt")
+        return not faults
 
-    try:
-        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    except SystemExit as ended:
-        return 1 if faults or ended.code else 0
-    return 0
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from tests.support.fleet import Role, free_port, until
 from tests.support.lives import Lives
 from tests.support.numbered import ROOM_NAMES, Publisher, Subscriber
 from tests.support.process import memory, unexpected
+from tests.support.program import exit_status
 from tests.support.rooms import knows
 
 BACK = 5.0
@@ -647,22 +648,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("size", type=int, nargs="?", help="kills, seconds, events or clients")
     chosen = parser.parse_args(arguments)
     run, is_fine, size = KINDS[chosen.kind]
-    fine = False
 
-    async def both(reactor: Any) -> None:
-        nonlocal fine
+    async def both(reactor: Any) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             seen = await run(chosen.size or size, 1, reactor, Path(folder))
         print(f"{chosen.kind}:", seen, flush=True)
-        fine = is_fine(seen)
+        return bool(is_fine(seen))
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        task.react(lambda reactor: Deferred.fromCoroutine(both(reactor)))
-    except SystemExit as ended:
-        return 0 if fine and not ended.code else 1
-    raise AssertionError("react ends by SystemExit")
+    return exit_status(both)
 
 
 if __name__ == "__main__":

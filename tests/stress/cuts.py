@@ -43,6 +43,7 @@ from tests.support.fleet import Role, free_port
 from tests.support.history import ROOM
 from tests.support.lives import Lives
 from tests.support.numbered import ROOM_NAMES, Outside, Publisher, Subscriber
+from tests.support.program import exit_status
 from tests.support.rooms import Flapper, Waverer, knows
 from tests.support.trouble import Trouble
 from tests.support.wall import Wall
@@ -396,10 +397,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--wall-clock", action="store_const", const=["--wall-clock"], default=[])
     parser.add_argument("--without", action="append", default=[], help="leave out a kind of fault")
     chosen = parser.parse_args(arguments)
-    wrong = 0
 
-    async def run(reactor: Any) -> None:
-        nonlocal wrong
+    async def run(reactor: Any) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             width = 10 if chosen.kind == "messenger" else 4
             what = (chosen.kind, chosen.count, chosen.seed, reactor, Path(folder), width)
@@ -407,13 +406,9 @@ def main(arguments: list[str]) -> int:
         faults, sentences = seen.pop("cuts"), seen.pop("sentences")
         print(f"{chosen.kind}: {sum(faults.values())} faults, seed {chosen.seed}:", faults, seen, flush=True)
         print("\n".join(sentences[:SHOWN]) or "nothing was wrong", flush=True)
-        wrong = sum(seen[what] for what in WRONG) + (sum(faults.values()) < chosen.count)
+        return not any(seen[what] for what in WRONG) and sum(faults.values()) >= chosen.count
 
-    try:
-        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    except SystemExit as ended:
-        return 1 if wrong or ended.code else 0
-    raise AssertionError("react ends by SystemExit")
+    return exit_status(run)
 
 
 if __name__ == "__main__":

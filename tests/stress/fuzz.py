@@ -46,6 +46,7 @@ from tests.support.fleet import Role, free_port
 from tests.support.links import frame
 from tests.support.numbered import ROOMS, Outside, Publisher, Subscriber
 from tests.support.process import descriptors, memory, unexpected
+from tests.support.program import exit_status
 
 AT_ONCE = 16
 WRONG = 10
@@ -414,22 +415,17 @@ async def fuzz(count: int, seed: object, reactor: Any, folder: Path, first: int 
 def main(arguments: list[str]) -> int:
     """Run and print the results. Returns the exit status."""
     count, seed, *first = arguments
-    found: list[str] = []
 
-    async def run(reactor: Any) -> None:
+    async def run(reactor: Any) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             summary, wrong = await fuzz(
                 int(count), seed, reactor, Path(folder), int(first[0]) if first else 0
             )
         print(f"seed {seed}: {summary}")
         print("\n".join(wrong) or "nothing was wrong")
-        found.extend(wrong)
+        return not wrong
 
-    try:
-        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    except SystemExit as ended:
-        return 1 if found or ended.code else 0
-    return 0
+    return exit_status(run)
 
 
 if __name__ == "__main__":

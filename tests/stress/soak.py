@@ -48,6 +48,7 @@ from tests.support.history import NONE, ROOM
 from tests.support.lives import Lives
 from tests.support.numbered import ROOM_NAMES, Outside, Publisher, Subscriber
 from tests.support.process import descriptors, memory, unexpected
+from tests.support.program import exit_status
 from tests.support.rooms import Flapper, Waverer, knows
 from tests.support.sink import Sink
 from tests.support.trouble import Trouble
@@ -519,24 +520,20 @@ def main(arguments: list[str]) -> int:
         env = Wall(Path(tempfile.mkdtemp())).env
         os.execve(sys.executable, [sys.executable, "-m", "tests.stress.soak", *arguments], os.environ | env)
     folder = Path(os.environ[CLOCK]).parent
-    found: list[str] = []
 
-    async def run(reactor: Any) -> None:
+    async def run(reactor: Any) -> bool:
         seconds = chosen.hours * 3600
         summary, wrong = await soak(
             seconds, chosen.seed, reactor, folder, *chosen.wall_clock, without=chosen.without
         )
         print(f"seed {chosen.seed}: {summary}")
         print("\n".join(wrong[:SHOWN]) or "nothing was wrong")
-        found.extend(wrong)
+        return not wrong
 
     try:
-        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-    except SystemExit as ended:
-        return 1 if found or ended.code else 0
+        return exit_status(run)
     finally:
         shutil.rmtree(folder)
-    return 0
 
 
 if __name__ == "__main__":
