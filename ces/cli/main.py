@@ -132,37 +132,30 @@ def command_name(argv0: str, here: Path) -> str:
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else argv0
 
 
-def _make_token(arguments: argparse.Namespace) -> int:
-    from ces.cli.token import CannotMake, make
+def _at_once(arguments: argparse.Namespace) -> str:
+    """Do what needs no hub and no reactor. Returns what there is to say of it.
 
-    try:
-        told = make(
+    :raises ces.Error: when it cannot be done.
+    """
+    if arguments.command == "token":
+        from ces.cli.token import make
+
+        return make(
             arguments.name, arguments.kinds, arguments.publish, arguments.subscribe, file=arguments.to
         )
-    except CannotMake as error:
-        print(f"ces: {error}", file=sys.stderr)
-        return 1
-    sys.stdout.write(told)
-    return 0
+    from ces.cli.reload import reload
 
-
-def _reload(pidfile: str) -> int:
-    from ces.cli.reload import CannotReload, reload
-
-    try:
-        pid = reload(pidfile)
-    except CannotReload as error:
-        print(f"ces: {error}", file=sys.stderr)
-        return 1
-    print(f"process {pid} reads its files again; its log says what came of it")
-    return 0
+    return f"process {reload(arguments.pidfile)} reads its files again; its log says what came of it\n"
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "token":
-        return _make_token(arguments)
-    if arguments.command == "reload":
-        return _reload(arguments.pidfile)
+    if arguments.command in ("token", "reload"):
+        try:
+            sys.stdout.write(_at_once(arguments))
+        except ces.Error as error:
+            print(f"ces: {error}", file=sys.stderr)
+            return 1
+        return 0
     # Imported here because it is slow: --help and wrong arguments need none of it.
     import socket
 

@@ -50,14 +50,14 @@ from ces.link.faces import DEPARTED, SORTS
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
 from ces.model.address import AddressError
-from ces.model.posted import MalformedEvent, reading_posted
+from ces.model.posted import reading_posted
 from ces.model.routing import KINDS, MESSENGER
 from ces.ops.answers import json_answer, text
 from ces.ops.clock import utc_now
 from ces.ops.gate import Gate, Guarded, login_of
 from ces.ops.http import add_common_routes
 from ces.ops.logging import LogLevels
-from ces.ops.query import QueryError, read_query
+from ces.ops.query import read_query
 from ces.ops.views import Views, ready
 
 LINKS_QUERY: dict[str, Callable[[str], Any]] = {
@@ -187,13 +187,10 @@ class HubApi:
 
     async def _event(self, request: IRequest) -> bytes:
         settings = self._hub.settings
-        try:
-            reading = reading_posted(
-                request.content.read(), settings.message_limit, settings.json_depth, self._now()
-            )
-            runs = await self._hub.side.slices.finish(reading)
-        except MalformedEvent as fault:
-            return text(request, 400, str(fault))
+        reading = reading_posted(
+            request.content.read(), settings.message_limit, settings.json_depth, self._now()
+        )
+        runs = await self._hub.side.slices.finish(reading)
         refused = self._gate.publish_fault(request, runs)
         if refused is not None:
             return text(request, *refused)
@@ -201,18 +198,12 @@ class HubApi:
             return text(request, 503, "Too many events are waiting to be routed: send this again later.")
         return text(request, 200, "Processing event")
 
-    def _links(self, request: IRequest) -> bytes | Deferred[None]:
-        try:
-            asked = shown.LinksAsked(**read_query(request, LINKS_QUERY))
-        except QueryError as fault:
-            return text(request, 400, str(fault))
+    def _links(self, request: IRequest) -> Deferred[None]:
+        asked = shown.LinksAsked(**read_query(request, LINKS_QUERY))
         return self._views.answer(request, asked, lambda: shown.links(self._hub, asked))
 
-    def _rooms(self, request: IRequest) -> bytes | Deferred[None]:
-        try:
-            asked = shown.RoomsAsked(**read_query(request, ROOMS_QUERY))
-        except QueryError as fault:
-            return text(request, 400, str(fault))
+    def _rooms(self, request: IRequest) -> Deferred[None]:
+        asked = shown.RoomsAsked(**read_query(request, ROOMS_QUERY))
         return self._views.answer(request, asked, lambda: shown.rooms(self._hub, asked))
 
 

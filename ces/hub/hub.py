@@ -325,11 +325,7 @@ class Hub(Owner):
             self._to_repeater(run)
         congested = self.side.pressure.congested
         if congested and source is not None and source.connected:
-            self._press(source, group.among(congested), run.weight)
-
-    def _press(self, source: Link, congested: list[Link], size: int) -> None:
-        if congested:
-            self.side.pressure.fed(source, congested, size)
+            self.side.pressure.fed(source, group.among(congested), run.weight)
 
     def _to_repeater(self, run: Run) -> None:
         # Links that get several rooms alike may all have them; of the repeaters, some may not.

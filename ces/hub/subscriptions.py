@@ -39,8 +39,8 @@ from ces.model.wire import CES2, EVERY_ROOM
 from ces.session.life import GOING_AWAY, NOT_ALLOWED
 
 REMEMBERED, REMEMBERED_EACH = 10, 20
-"""Of the rooms that all links together may subscribe to, one part of so many is remembered beside them for
-links that lack rooms; and for one link one part of so many of that.
+"""Rooms that links lack are remembered: at most 1/`REMEMBERED` of the limit of all subscriptions, and of that
+at most 1/`REMEMBERED_EACH` for one link.
 """
 
 LOOKS, GRANTS = 200, 1000

@@ -17,7 +17,7 @@ the deadlines).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain
 from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketAdapterProtocol
@@ -48,7 +48,7 @@ from ces.model.control import (
     write_control,
 )
 from ces.model.routing import MESSENGER
-from ces.model.wire import BATCH_BYTES, CES1, CES2
+from ces.model.wire import CES1, CES2
 from ces.session.life import (
     HEARD,
     NORMAL,
@@ -69,12 +69,12 @@ FRAMES = 1000
 """A message may come in at most this many frames: Autobahn keeps a list of them, the empty ones included."""
 
 SMALL_FRAMES = 100
-"""So many frames that are no whole binary messages are taken at a time: pings, pieces, acknowledgements. What
-comes behind them waits for the next turn. They take up to 5 ms, and a read of 256 KiB may bring 30,000.
+"""Limit of the frames that are taken in one turn and are not whole binary messages: pings, parts of messages,
+acknowledgements. The rest waits for the next turn. A read of 256 KiB may bring 30,000; 100 take up to 5 ms.
 """
 
 MESSAGES = 4000
-"""So many messages with records are taken at a time; the others of a read wait for the next turns."""
+"""Limit of the messages with records that are taken in one turn. The rest waits for the next turns."""
 
 BAD_GATEWAY = 1014
 """Registered with IANA (RFC 6455 section 7.4), and sent by proxies. Autobahn does not know it, and would take
@@ -216,10 +216,8 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     """When the ping that is not answered was sent."""
     _paused = False
     """Nothing is to be read: somebody else has to take what came before."""
-    _busy = False
-    """A large message is taken in steps; what came behind it waits."""
-    _steps: Iterator[None] = iter(())
-    """Those that are left."""
+    _steps: Iterator[None] | None = None
+    """What is left of a message that is taken in steps; what came behind it waits. None without one."""
     _unread = 0
     """Bytes of text messages that were sent while the transport was full."""
     _hellos = 0
@@ -354,7 +352,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
 
     def _consume(self) -> None:
         """Take whole binary frames the fast way and leave the rest to Autobahn, frame by frame, in order."""
-        if self._busy:
+        if self._steps is not None:
             return
         if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
             super().consumeData()
@@ -371,7 +369,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                     self.data = self.data[end:]
                 if payloads:
                     self._records(payloads)
-                    if self._busy:
+                    if self._steps is not None:
                         return
                 if missing and self.state == self.STATE_OPEN:
                     self._parts, self.data, self._missing = [self.data], b"", missing
@@ -387,7 +385,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
                         continue
                 elif payloads and self.data[0] == frames.BINARY_FIN:
                     continue  # behind a large message; nothing is scanned twice without a step forward
-            if not self.processData() or self._gone or self._busy:
+            if not self.processData() or self._gone or self._steps is not None:
                 return
             small += 1
 
@@ -415,51 +413,41 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         if link is None:
             self.end(PROTOCOL_ERROR, "a record came before the hello")
             return
-        if len(payloads) > MESSAGES:
-            self._begin(self._take_portions(link, payloads))
-        elif len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2:
-            self._begin(self._take_pieces(link, payloads))
+        large = len(payloads[-1]) > frames.SHARE and self.dialect == CES2
+        if large or len(payloads) > MESSAGES:
+            self._begin(self._take_portions(link, payloads, large))
         elif link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
             self._carry()
 
-    def _take_portions(self, link: Link, payloads: list[bytes]) -> Iterator[None]:
-        """These messages are very many; the last may be large."""
-        large = [payloads.pop()] if len(payloads[-1]) > BATCH_BYTES and self.dialect == CES2 else []
-        for start in range(0, len(payloads), MESSAGES):
-            portion = payloads[start : start + MESSAGES]
+    def _take_portions(self, link: Link, payloads: list[bytes], large: bool) -> Iterator[None]:
+        """Take messages `MESSAGES` at a time, and the last one in pieces when it is `large`."""
+        pieces: Iterator[bytes] = iter(())
+        if large:
+            pieces = wire.pieces(payloads.pop())
+            payloads.append(next(pieces))
+        whole = (payloads[start : start + MESSAGES] for start in range(0, len(payloads), MESSAGES))
+        for number, portion in enumerate(chain(whole, ([piece] for piece in pieces))):
+            if number:
+                yield
             if link.take(self, portion, sum(map(len, portion))) and not self._carried:
                 self._carry()
-            yield
-        if large:
-            yield from self._take_pieces(link, large)
-
-    def _take_pieces(self, link: Link, payloads: list[bytes]) -> Iterator[None]:
-        """The last of these messages is large."""
-        pieces = wire.pieces(payloads.pop())
-        payloads.append(next(pieces))
-        while payloads:
-            if link.take(self, payloads, sum(map(len, payloads))) and not self._carried:
-                self._carry()
-            payloads = list(islice(pieces, 1))
-            if payloads:
-                yield
 
     def _begin(self, steps: Iterator[None]) -> None:
         """Take a message in steps, the first one now. Until the last of several is done, read nothing."""
         if next(steps, self) is self:
             return
-        self._steps, self._busy = steps, True
+        self._steps = steps
         if not self._paused and not self._gone:
             self.transport.pauseProducing()
             self.opener.side.slices.add(self)
 
     def slice(self) -> bool:
         """The next step of a large message, or what came behind it (`ces.link.slices.Sliced`)."""
-        if self._paused or self._gone or not self._busy:
+        if self._paused or self._gone or self._steps is None:
             return False
         if not self._deaf and next(self._steps, self) is not self:
             return True
-        self._steps, self._busy = iter(()), False
+        self._steps = None
         self.transport.resumeProducing()
         self.consumeData()
         return False
@@ -606,7 +594,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
         """Read again."""
         self.heard = self._seconds()
         self._paused = False
-        if self._busy:
+        if self._steps is not None:
             self.opener.side.slices.add(self)
         else:
             self.transport.resumeProducing()
@@ -816,7 +804,7 @@ class Connection(WebSocketAdapterProtocol, WebSocketProtocol):
     def _lost(self, reason: Failure) -> None:
         self._read()
         self._missing, self._parts = 0, []
-        self._steps = iter(())
+        self._steps = None
         self.opener.side.slices.remove(self)
         opening = self.state == self.STATE_CONNECTING
         self.finished = self.life is State.FINISHING and reason.check(ConnectionDone) is not None

@@ -23,7 +23,7 @@ DEPARTED = 100
 TEXT = 200
 """Limit of the characters that are shown of a text from outside."""
 
-RATE_SECONDS = 1.0
+LEAST_SECONDS = 1.0
 """Rates are of at least this time, in seconds."""
 
 
@@ -62,10 +62,10 @@ def rates(link: Link, now: float) -> tuple[float, float]:
     """Records per second that came and went since the link was last looked at, or since it joined."""
     when, came, went, rate_in, rate_out = link.looked or (link.since, 0, 0, 0.0, 0.0)
     seconds = now - when
-    if seconds < RATE_SECONDS:
+    if seconds < LEAST_SECONDS:
         if link.looked is not None:
             return rate_in, rate_out
-        seconds = RATE_SECONDS
+        seconds = LEAST_SECONDS
     received, sent = link.records_in, link.queue.taken
     rate_in, rate_out = (received - came) / seconds, (sent - went) / seconds
     link.looked = (now, received, sent, rate_in, rate_out)

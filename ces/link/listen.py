@@ -42,7 +42,7 @@ class Listening(Service):
 
     :param name: the role's name in log lines and errors.
     :param endpoints: Twisted endpoint strings, such as ``tcp:7100:interface=127.0.0.1``.
-    :param door: knows the connections that may have to give way to newcomers; None accepts all at once.
+    :param door: says how many newcomers to accept, and makes room for them; with None all are accepted.
     :param anonymous: whether anyone is let in who reaches them: that is logged at every start.
     :raises CannotServe: at start, when an endpoint cannot be listened on.
     """

@@ -7,8 +7,8 @@ when the link has drained to the low water mark.
 Nobody is held up for long by one who is slow:
 
 - A publisher is paused only when it has put more than its share into the queue since it became congested:
-  of half the queue's limit, divided by those who feed it (`FEEDERS` at least). Who sends little is never
-  paused, and a burst that comes from very many at once still fits.
+  of half the queue's limit, divided by those who feed it (`FEEDERS` at least). A publisher that
+  sends little is never paused, and a burst from very many publishers at once still fits.
 - A link is *spent* when it has taken nothing for `STALLED` seconds, when it drains so slowly that it would
   take longer than the budget, when it has been congested for the budget, or when publishers have been paused
   for it for `HELD` seconds of the last minute. Then nobody waits for it, and its oldest records are evicted

@@ -9,7 +9,7 @@ Pure. Two rules, which hold together::
 The second is the rule of dynamic thresholds, by which switches share their memory among queues (Choudhury and
 Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). Who comes alone may have half, or what one address may
 have; ten that take all they can get leave an eleventh; nobody is told in advance how many will come. Nothing
-is taken away from those who have it: who has more than he may have now gets no more until others have gone.
+is taken away from a link: one that holds more than it may hold now gets no more until others have gone.
 
 Cost: a dict lookup or two for each question.
 """

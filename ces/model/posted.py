@@ -98,25 +98,15 @@ def stamp_event(event: bytes, moment: datetime) -> bytes:
     return msgspec.json.encode(keys)
 
 
-def read_posted(body: bytes, limit: int, depth: int, now: datetime) -> list[Run]:
-    """Return the events in a request's body, each tagged with the room that it names.
+def reading_posted(body: bytes, limit: int, depth: int, now: datetime) -> Generator[None, None, list[Run]]:
+    """Return the events in a request's body, each tagged with the room that it names. Takes steps of `STEP`
+    events: a few milliseconds each.
 
     :param limit: limit for one record, in bytes. A larger record would close every link that it is sent on.
     :param depth: limit for the nesting of an event. A v2 event without data has a depth of 2.
     :param now: the time stamp of events that have none.
     :raises MalformedEvent: when any event is wrong, with the byte or the item. The caller must then use none.
     """
-    reading = reading_posted(body, limit, depth, now)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            runs: list[Run] = done.value
-            return runs
-
-
-def reading_posted(body: bytes, limit: int, depth: int, now: datetime) -> Generator[None, None, list[Run]]:
-    """As `read_posted`, in steps of `STEP` events: a few milliseconds each."""
     try:
         body.decode()  # msgspec does not check that raw values are UTF-8
         single = body.lstrip()[:1] != b"["

@@ -37,6 +37,9 @@ LOOK = 0.02
 OTHER = 16
 """Descriptors for all that is no connection: ports, logs, the reactor, the spool."""
 
+MARGIN = RESERVE + UNLINKED + OTHER
+"""Descriptors that a process needs beside those of its connections."""
+
 WHAT_TO_DO = "Raise this limit (LimitNOFILE= of systemd, ulimit -n), or lower link-limit and http-connections"
 
 
@@ -51,7 +54,7 @@ def too_low(needed: int) -> str | None:
     :param needed: how many it needs when all its limits are reached.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed += RESERVE + UNLINKED + OTHER
+    needed += MARGIN
     if hard == resource.RLIM_INFINITY or hard >= needed:
         return None
     return (
@@ -67,7 +70,7 @@ def raise_limit(needed: int) -> str | None:
     :return: why that is not enough, as `too_low` says it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = needed + RESERVE + UNLINKED + OTHER
+    wanted = needed + MARGIN
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -85,7 +88,7 @@ def for_links() -> int | float:
     allowed = limit()
     if allowed == resource.RLIM_INFINITY:
         return inf
-    return allowed - min(RESERVE, allowed // 4) - min(UNLINKED, allowed // 8) - OTHER
+    return _for_newcomers(allowed) - min(UNLINKED, allowed // 8) - OTHER
 
 
 def free(most: int) -> int:
@@ -93,7 +96,11 @@ def free(most: int) -> int:
     allowed = limit()
     if allowed == resource.RLIM_INFINITY:
         return most
-    return _lowest(most, allowed - min(RESERVE, allowed // 4))
+    return _lowest(most, _for_newcomers(allowed))
+
+
+def _for_newcomers(allowed: int) -> int:
+    return allowed - min(RESERVE, allowed // 4)
 
 
 def _lowest(most: int, end: float) -> int:

@@ -8,10 +8,10 @@ A connection has a place here from its first byte until it has become a link, or
     a WebSocket without a hello                   -+
     a complete request                            --> ANSWERED: stays
 
-There is a limit for all places. At the limit a newcomer is not refused. Who waits longest gives up his place,
-and of these one from the address with the most (`ces.model.shares`): a crowd from one address crowds out
-itself. Nobody has to go in his first second. When thousands come back at once, those that are in finish
-first, and the others wait to be accepted (`Entrance.room`).
+The number of places is limited. At the limit a newcomer is not refused: of the address with the most places,
+the connection that has waited longest is evicted (`ces.model.shares`). So a crowd from one address evicts
+itself. No connection is evicted in its first second (`GRACE`): when thousands come back at once, those that
+are in finish first, and the others wait to be accepted (`Entrance.room`).
 
 Fewer requests are answered at a time than there are places, by `RESERVE`. So newcomers can always be heard:
 those that ask for ``/livez``, or for a WebSocket, which may be a link that comes back.
@@ -36,7 +36,7 @@ class Place:
     """The place of one connection.
 
     host: the address that it comes from.
-    evict: ends the connection at once. Whoever owns the connection sets it.
+    evict: ends the connection at once; its owner sets it.
     since: since when it is the peer's turn, in seconds of the clock.
     """
 

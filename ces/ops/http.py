@@ -44,6 +44,7 @@ import ces
 from ces.access.principal import ADMIN, METRICS, STATUS
 from ces.config.link import LinkSettings
 from ces.model.host import parse_host
+from ces.model.posted import MalformedEvent
 from ces.ops.answers import text
 from ces.ops.browsers import Guard
 from ces.ops.descriptors import WHAT_TO_DO, limit
@@ -51,6 +52,7 @@ from ces.ops.entrance import Entrance, Place
 from ces.ops.gate import OF_ANYONE, Gate, Guarded
 from ces.ops.logging import LogLevels
 from ces.ops.metrics import CONTENT_TYPE, Counters, Metrics
+from ces.ops.query import QueryError
 from ces.ops.status import envelope
 from ces.ops.views import Build, Busy, Views, ready
 
@@ -585,10 +587,14 @@ def _add_faults(app: Klein, log: Logger) -> None:
         log.failure("{method} {path} failed", failure, method=request.method, path=cast(Any, request).path)
         return text(request, 500, "Internal error: the log has the details.")
 
+    def malformed(request: IRequest, failure: Failure) -> bytes:
+        return text(request, 400, str(failure.value))
+
     def busy(request: IRequest, failure: Failure) -> bytes:
-        request.setHeader("Retry-After", "1")
+        request.setHeader("Retry-After", str(RETRY_AFTER))
         return text(request, 503, f"{failure.value}: try again.")
 
     app.handle_errors(HTTPException)(refuse)
     app.handle_errors(Busy)(busy)
+    app.handle_errors(QueryError, MalformedEvent)(malformed)
     app.handle_errors(Exception)(fail)

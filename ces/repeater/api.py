@@ -30,13 +30,13 @@ from ces.access.table import Open
 from ces.config.values import integer
 from ces.link.serving import LinkResource, ServingFactory, refusal
 from ces.link.shown import link_counters
-from ces.model.posted import MalformedEvent, reading_posted
+from ces.model.posted import reading_posted
 from ces.ops.answers import json_answer, text
 from ces.ops.clock import utc_now
 from ces.ops.gate import Gate, Guarded, login_of
 from ces.ops.http import add_common_routes
 from ces.ops.logging import LogLevels
-from ces.ops.query import QueryError, read_query
+from ces.ops.query import read_query
 from ces.ops.views import Views, to_compact_json
 from ces.repeater import shown
 from ces.repeater.inbound import OUTSIDE, NoPlace, place_of, read_outside
@@ -105,42 +105,30 @@ class RepeaterApi:
 
     async def _send(self, request: IRequest) -> bytes:
         settings = self._repeater.settings
-        try:
-            reading = reading_posted(
-                request.content.read(), settings.message_limit, settings.json_depth, self._now()
-            )
-            runs = await self._repeater.side.slices.finish(reading)
-        except MalformedEvent as fault:
-            return text(request, 400, str(fault))
+        reading = reading_posted(
+            request.content.read(), settings.message_limit, settings.json_depth, self._now()
+        )
+        runs = await self._repeater.side.slices.finish(reading)
         refused = self._gate.publish_fault(request, runs)
         if refused is not None:
             return text(request, *refused)
         self._repeater.insert(runs)
         return text(request, 200, "ok")
 
-    def _undelivered(self, request: IRequest) -> bytes | Deferred[None]:
-        try:
-            asked = read_query(request, {"limit": integer(0, SHOWN_AT_MOST).parse, "target": target_url})
-        except QueryError as fault:
-            return text(request, 400, str(fault))
+    def _undelivered(self, request: IRequest) -> Deferred[None]:
+        asked = read_query(request, {"limit": integer(0, SHOWN_AT_MOST).parse, "target": target_url})
         limit, target = asked.get("limit", SHOWN), asked.get("target")
         kept = self._repeater.pool.undelivered
         key = ("undelivered", limit, target)
         return self._views.answer(request, key, lambda: shown.letters(kept, limit, target), to_compact_json)
 
     def _retry(self, request: IRequest) -> bytes:
-        try:
-            target = read_query(request, {"target": target_url}).get("target")
-        except QueryError as fault:
-            return text(request, 400, str(fault))
+        target = read_query(request, {"target": target_url}).get("target")
         pool = self._repeater.pool
         return json_answer(request, {"retried": pool.retry(target), "undelivered": pool.undelivered.records})
 
     def _remove(self, request: IRequest) -> bytes:
-        try:
-            target = read_query(request, {"target": target_url}).get("target")
-        except QueryError as fault:
-            return text(request, 400, str(fault))
+        target = read_query(request, {"target": target_url}).get("target")
         kept = self._repeater.pool.undelivered
         return json_answer(request, {"removed": kept.remove(target), "undelivered": kept.records})
 

@@ -24,13 +24,14 @@ from ces.link.connection import FRAMES, Connection
 from ces.link.serving import ServingFactory
 from ces.model.bucket import Bucket
 from ces.model.control import Error, SubscriptionChange
-from ces.model.posted import MalformedEvent, is_deeper, read_posted
+from ces.model.posted import MalformedEvent, is_deeper
 from ces.model.wire import CES1, CES2
 from ces.ops.entrance import RESERVE
 from ces.ops.http import HEAD_TIMEOUT, REQUEST_TIMEOUT, make_site
 from tests.support.fleet import Peer, Role, event, free_port, until
 from tests.support.hubs import Floor
 from tests.support.links import UPGRADE, Recorder, frame, make_side, make_uplink, record, serving
+from tests.support.posted import read_posted
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ces.model.posted import MalformedEvent, event_room, read_posted, tag_event
+from ces.model.posted import MalformedEvent, event_room, tag_event
+from tests.support.posted import read_posted
 
 LIMIT = 1000
 DEPTH = 64
